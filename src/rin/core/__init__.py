@@ -1,0 +1,1 @@
+"""The ground every layer stands on: errors, the shape legend, denoisers and conditions, chance, processes."""

@@ -1,0 +1,99 @@
+"""What a denoiser is told and what it answers: all that networks and diffusion know of one another."""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rin.core.errors import RinError
+from rin.core.shapes import Examples, Labels, Latents, Mask, PerExample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What the examples of a batch are to show; every part may be absent.
+
+    A label of -1 and a masked-out embedding token say nothing: their vectors are zero, their tokens stay
+    (the original drops labels so, too).
+    """
+
+    labels: Labels | None = None
+    """Classes from 0, or -1 for a dropped label (b)."""
+
+    embeddings: Float[Tensor, "b k c"] | None = None
+    """Embedding tokens, of a text for example (b k c)."""
+
+    embedding_mask: Bool[Tensor, "b k"] | None = None
+    """True where an embedding token counts (b k); None means that all do."""
+
+    context: Float[Tensor, "b c f h w"] | None = None
+    """Clean frames that come before those to predict, in [-1, 1] (b c f h w)."""
+
+    def keep(self, kept: Mask) -> "Condition":
+        """This condition with labels and embeddings dropped where `kept` (b) is False; context stays."""
+        labels = None if self.labels is None else torch.where(kept, self.labels, -1)
+        mask = self.embedding_mask
+        if self.embeddings is not None:
+            everywhere = torch.ones(self.embeddings.shape[:2], dtype=torch.bool, device=kept.device)
+            mask = (everywhere if mask is None else mask) & kept[:, None]
+        return replace(self, labels=labels, embedding_mask=mask)
+
+    def null(self) -> "Condition":
+        """This condition with every label and embedding dropped: the other side of guidance."""
+        told = self.labels if self.labels is not None else self.embeddings
+        if told is None:
+            return self
+        return self.keep(torch.zeros(told.shape[0], dtype=torch.bool, device=told.device))
+
+    def rows(self, index: slice | Tensor) -> "Condition":
+        """The condition of some of the examples."""
+        parts = (self.labels, self.embeddings, self.embedding_mask, self.context)
+        labels, embeddings, mask, context = (None if part is None else part[index] for part in parts)
+        return Condition(labels=labels, embeddings=embeddings, embedding_mask=mask, context=context)
+
+    def to(self, device: torch.device | str) -> "Condition":
+        """The same condition on another device."""
+        parts = (self.labels, self.embeddings, self.embedding_mask, self.context)
+        labels, embeddings, mask, context = (None if part is None else part.to(device) for part in parts)
+        return Condition(labels=labels, embeddings=embeddings, embedding_mask=mask, context=context)
+
+
+class Denoised(NamedTuple):
+    """A denoiser's answer."""
+
+    prediction: Tensor | None
+    """eps, x_0 or v, of the shape of the noisy input; None if only the latents were asked for."""
+
+    latents: Latents
+    """Z after the last block, to warm-start the next step (b m e)."""
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """Anything that maps (x_t, gamma, condition, latents_prev) to (prediction, latents)."""
+
+    def __call__(
+        self,
+        x: Examples,
+        gamma: PerExample,
+        condition: Condition | None = None,
+        latents_prev: Latents | None = None,
+        latents_only: bool = False,
+    ) -> Denoised:
+        """See `rin.nn.RIN.forward`."""
+        ...
+
+
+def check_labels(labels: list[int], num_classes: int) -> None:
+    """Refuses labels that a model of `num_classes` classes does not know.
+
+    Raises:
+        RinError: a label is out of range, or the model knows no classes.
+    """
+    if labels and num_classes == 0:
+        raise RinError("this model was trained without classes: leave the classes out")
+    wrong = [label for label in labels if not 0 <= label < num_classes]
+    if wrong:
+        raise RinError(f"class {wrong[0]} is out of range: this model has classes 0 to {num_classes - 1}")

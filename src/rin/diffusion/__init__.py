@@ -1,0 +1,8 @@
+"""The diffusion process: schedules, predictions, the loss, the samplers."""
+
+from rin.diffusion.config import DiffusionConfig
+from rin.diffusion.diffusion import Diffusion, SamplingOptions, SamplingStep
+from rin.diffusion.samplers import SAMPLERS
+from rin.diffusion.schedules import parse_schedule
+
+__all__ = ["SAMPLERS", "Diffusion", "DiffusionConfig", "SamplingOptions", "SamplingStep", "parse_schedule"]

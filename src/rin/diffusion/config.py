@@ -1,0 +1,59 @@
+"""The configuration of a diffusion."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rin.core.errors import RinError
+from rin.diffusion.predictions import Space
+from rin.diffusion.samplers import SamplerName
+from rin.diffusion.schedules import parse_schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """How data is corrupted, what the network predicts, and how samples are drawn."""
+
+    schedule: str = "cosine"
+    """gamma(t) in training: cosine, cosine@start,end,tau, sigmoid@start,end,tau or linear."""
+
+    sampling_schedule: str = "cosine"
+    """gamma(t) in sampling."""
+
+    prediction: Space = "eps"
+    """What the network predicts."""
+
+    loss_space: Space = "eps"
+    """Where the squared error is taken."""
+
+    input_scale: float = 1.0
+    """Clean data is multiplied by this inside the diffusion; below 1 it adds noise at large resolutions."""
+
+    normalise_input: bool = False
+    """Divide the noisy input by its own population deviation before the network."""
+
+    self_cond_rate: float = 0.9
+    """Share of the examples that start from latents estimated in a first pass."""
+
+    self_cond_by: Literal["mask", "share"] = "mask"
+    """A random mask of examples, or always the first int(batch * rate) of them."""
+
+    label_drop_rate: float = 0.0
+    """Share of the examples whose condition is dropped in training; guidance needs more than 0."""
+
+    sampler: SamplerName = "ddpm"
+    """ddpm, ddpm-small (the posterior's variance) or ddim."""
+
+    num_steps: int = 250
+    """Steps of sampling."""
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no diffusion."""
+        parse_schedule(self.schedule)
+        parse_schedule(self.sampling_schedule)
+        if self.input_scale <= 0:
+            raise RinError(f"diffusion.input_scale {self.input_scale}: take a number above 0")
+        for name in ("self_cond_rate", "label_drop_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RinError(f"diffusion.{name} {getattr(self, name)}: take a rate from 0 to 1")
+        if self.num_steps < 1:
+            raise RinError(f"diffusion.num_steps {self.num_steps}: take 1 or more")

@@ -1,0 +1,37 @@
+"""Multi-head attention between two sets of tokens."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """MHA(queries, memory): softmax(Q K^T / sqrt(head width)) V, through an output layer.
+
+    Query, key and value are layers of their own, because LAMB gives each a trust ratio of its own.
+
+    Args:
+        query_dim: width of the tokens that ask, and of the answer.
+        memory_dim: width of the tokens that are asked.
+        attention_dim: width of queries, keys and values, all heads together.
+        num_heads: heads; divides `attention_dim`.
+    """
+
+    def __init__(self, query_dim: int, memory_dim: int, attention_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(query_dim, attention_dim)
+        self.key = nn.Linear(memory_dim, attention_dim)
+        self.value = nn.Linear(memory_dim, attention_dim)
+        self.out = nn.Linear(attention_dim, query_dim)
+
+    def forward(
+        self, queries: Float[Tensor, "b queries query_dim"], memory: Float[Tensor, "b memory memory_dim"]
+    ) -> Float[Tensor, "b queries query_dim"]:
+        """Attends from `queries` to `memory`."""
+        q, k, v = (
+            rearrange(tokens, "b n (heads dim) -> b heads n dim", heads=self.num_heads)
+            for tokens in (self.query(queries), self.key(memory), self.value(memory))
+        )
+        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n dim -> b n (heads dim)"))
