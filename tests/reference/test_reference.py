@@ -14,7 +14,8 @@ from rin.diffusion.predictions import estimate
 from rin.interop import pix2seq
 from rin.nn import RIN
 from rin.training.average import Average
-from rin.training.optim import Lamb, learning_rate, parameter_groups
+from rin.training.lr_schedules import learning_rate
+from rin.training.optim import Lamb, parameter_groups
 from tests.reference.case import FOLDER, Case, case_files
 
 OUTPUT, LOSS, GRADIENT, WEIGHT, DEVIATION = 2e-5, 5e-6, 1e-4, 1e-3, 0.03
@@ -107,7 +108,7 @@ def check_train(case):
             check_gradients(case, model)
         optimiser.step()
         average.update(step)
-    for prefix, ours in (("end/", model.state_dict()), ("ema/", average.state)):
+    for prefix, ours in (("end/", model.state_dict()), ("ema/", average.model.state_dict())):
         for name, theirs in pix2seq.state_dict(model, case.variables(prefix)).items():
             if not name.endswith("key.bias"):
                 close(ours[name], theirs, WEIGHT * theirs.abs().max().item(), prefix + name)

@@ -2,7 +2,15 @@
 
 from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.diffusion import Diffusion, SamplingOptions, SamplingStep
-from rin.diffusion.samplers import SAMPLERS
+from rin.diffusion.samplers import SAMPLERS, SamplerName
 from rin.diffusion.schedules import parse_schedule
 
-__all__ = ["SAMPLERS", "Diffusion", "DiffusionConfig", "SamplingOptions", "SamplingStep", "parse_schedule"]
+__all__ = [
+    "SAMPLERS",
+    "Diffusion",
+    "DiffusionConfig",
+    "SamplerName",
+    "SamplingOptions",
+    "SamplingStep",
+    "parse_schedule",
+]

@@ -1,5 +1,7 @@
 """What the latents are told: the noise level and the condition, as tokens of the latents' width."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -32,7 +34,9 @@ class NoiseLevelEmbedding(nn.Module):
 
     def forward(self, gamma: PerExample) -> Float[Tensor, "b 1 e"]:
         """Embeds gamma in [0, 1]; in float32 whatever the precision around it."""
-        with torch.autocast(gamma.device.type, enabled=False):
+        # the meta device, where operations are counted, knows no autocast
+        kind = gamma.device.type
+        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
             waves = sinusoids(gamma * self.gamma_scale, self.up.in_features)
             deviation, mean = torch.std_mean(waves, dim=1, correction=0, keepdim=True)
             return self.down(F.silu(self.up((waves - mean) / deviation)))[:, None]

@@ -1,7 +1,14 @@
 """The running average of the weights, which is what one samples from."""
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+# PyTorch has its multi-tensor operations under private names only.
+
+import copy
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from rin.nn import RIN
 
 
 def average_decay(update: int, decay: float, warmup: bool) -> float:
@@ -14,20 +21,19 @@ def average_decay(update: int, decay: float, warmup: bool) -> float:
 
 
 class Average:
-    """average = decay * average + (1 - decay) * weights, started at the weights before the first update."""
+    """average = decay * average + (1 - decay) * weights, started at the weights before the first update.
 
-    def __init__(self, model: nn.Module, decay: float, warmup: bool) -> None:
+    `model` is the network with the averaged weights, in evaluation mode.
+    """
+
+    def __init__(self, model: RIN, decay: float, warmup: bool) -> None:
         self.decay, self.warmup = decay, warmup
-        self._weights: dict[str, Tensor] = dict(model.named_parameters())
-        self.state: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._source: list[Tensor] = list(model.parameters())
+        self._average: list[Tensor] = list(self.model.parameters())
 
     @torch.no_grad()
     def update(self, update: int) -> None:
         """Takes in the weights after an update, counted from 0."""
         share = 1 - average_decay(update, self.decay, self.warmup)
-        torch._foreach_lerp_(list(self.state.values()), list(self._weights.values()), share)
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Goes on from a stored average."""
-        for name, value in self.state.items():
-            value.copy_(state[name])
+        torch._foreach_lerp_(self._average, self._source, share)

@@ -1,4 +1,7 @@
-"""LAMB as RINs are trained with it, learning rates, and which weights decay."""
+"""LAMB as RINs are trained with it, and which weights decay."""
+
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+# PyTorch has its multi-tensor operations under private names only.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rin.core.errors import RinError, unknown
+from rin.training.config import TrainingConfig
 
 
 class Lamb(torch.optim.Optimizer):
@@ -71,10 +74,10 @@ class Lamb(torch.optim.Optimizer):
         return [self.state[weight][name] for weight in weights]
 
 
-def trust_ratios(weights: Sequence[Tensor], directions: Sequence[Tensor]) -> list[Tensor]:
+def trust_ratios(weights: list[Tensor], directions: Sequence[Tensor]) -> list[Tensor]:
     """|weights| / |direction| for each tensor; 1 where either is 0."""
     weight_norms = torch.stack(torch._foreach_norm(weights))
-    direction_norms = torch.stack(torch._foreach_norm(directions))
+    direction_norms = torch.stack(torch._foreach_norm(list(directions)))
     ratios = torch.where((weight_norms > 0) & (direction_norms > 0), weight_norms / direction_norms, 1.0)
     return list(ratios.unbind())
 
@@ -91,50 +94,33 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def learning_rate(
-    step: int, *, base: float, schedule: str, warmup_steps: int, num_steps: int, end_factor: float = 0.0
-) -> float:
-    """The rate of an update, counted from 0; under warm-up the first is 0.
-
-    Args:
-        step: number of the update.
-        base: rate after the warm-up.
-        schedule: constant, linear, cosine, or cosine@share for the first `share` of a cosine's descent.
-        warmup_steps: updates of linear warm-up.
-        num_steps: updates in all.
-        end_factor: what linear and cosine end at, over `base`.
-
-    Raises:
-        RinError: there is no such schedule.
-    """
-    name, share = _parse_lr_schedule(schedule)
-    if step < warmup_steps:
-        return base * step / warmup_steps
-    if name == "constant":
-        return base
-    length = (num_steps - warmup_steps) / share
-    progress = min((step - warmup_steps) / length, 1.0) if length > 0 else 1.0
-    left = 1 - progress if name == "linear" else (1 + math.cos(math.pi * progress)) / 2
-    return base * ((1 - end_factor) * left + end_factor)
+def make_optimiser(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The configured optimiser over a model's weights."""
+    groups = parameter_groups(model, config.weight_decay)
+    if config.optimiser == "lamb":
+        return Lamb(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
 
 
-def check_lr_schedule(schedule: str) -> None:
-    """Refuses a learning-rate schedule that there is not.
+def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """The optimiser's state as tensors by name: the weight's name, a slash, what it is."""
+    return {
+        f"{name}/{key}": torch.as_tensor(value)
+        for name, weight in model.named_parameters()
+        for key, value in optimiser.state[weight].items()
+    }
 
-    Raises:
-        RinError: as said.
-    """
-    _parse_lr_schedule(schedule)
 
-
-def _parse_lr_schedule(schedule: str) -> tuple[str, float]:
-    name, _, text = schedule.partition("@")
-    if name not in ("constant", "linear", "cosine") or (text and name != "cosine"):
-        raise unknown("learning-rate schedule", schedule, ["constant", "linear", "cosine", "cosine@0.8"])
-    try:
-        share = float(text) if text else 1.0
-    except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
-        raise RinError(f"learning-rate schedule {schedule!r}: write a share above 0 and up to 1, as in cosine@0.8")
-    return name, share
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor], step: int
+) -> None:
+    """Puts back what `optimiser_tensors` took, after `step` updates."""
+    weights = dict(model.named_parameters())
+    for key, value in tensors.items():
+        name, _, part = key.rpartition("/")
+        weight = weights[name]
+        # AdamW keeps its count of updates on the CPU
+        optimiser.state[weight][part] = value if part == "step" else value.to(weight.device)
+    for group in optimiser.param_groups:
+        if "step" in group:
+            group["step"] = step

@@ -1,0 +1,62 @@
+"""The command line: arguments in, text out.
+
+A mistake or a mishap is one line on standard error and status 2; an interrupt is status 130.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rin.core.errors import RinError, unknown
+
+USAGE = """\
+usage: rin COMMAND ...
+
+Recurrent Interface Networks: train and sample diffusion models of images.
+
+  rin train PRESET [options]    train a preset, or go on with a run: the same command resumes
+  rin sample RUN [options]      draw samples: a grid, the denoising as a GIF, arrays, a folder
+  rin info [PRESET|RUN]         parameters, operations, tokens, and where each figure comes from
+
+Each has --help. In short:
+  rin train digits --out runs/digits
+  rin sample runs/digits --classes 0-9 --num 100 --out samples.png
+  rin train small-32 --data.path FOLDER-OF-IMAGES --out runs/mine
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command that the arguments tell; leaves with its status."""
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    try:
+        if arguments[0] == "--version":
+            from importlib.metadata import version
+
+            print(f"rin {version('rin-diffusion')}")
+            return 0
+        _command(arguments[0])(arguments[1:])
+    except RinError as error:
+        print(f"rin: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rin: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _command(name: str) -> Callable[[list[str]], None]:
+    """A command, imported only now: PyTorch takes seconds."""
+    if name == "train":
+        from rin.cli.train import train as command
+    elif name == "sample":
+        from rin.cli.sample import sample as command
+    elif name == "info":
+        from rin.cli.info import info as command
+    else:
+        raise unknown("command", name, ["train", "sample", "info"])
+    return command

@@ -1,0 +1,5 @@
+"""`python -m rin.cli` is `rin`."""
+
+from rin.cli import main
+
+main()

@@ -1,0 +1,43 @@
+"""Arguments to dataclasses, with every mistake in one line."""
+
+import contextlib
+import io
+import re
+from typing import TypeVar
+
+import tyro
+
+from rin.core.errors import RinError
+
+Arguments = TypeVar("Arguments")
+
+
+def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Arguments | None = None) -> Arguments:
+    """The arguments as an instance of `kind`, whose fields and docstrings make the options and their help.
+
+    Raises:
+        RinError: the arguments are off; tyro's box, put into one line.
+        SystemExit: help was asked for and has been printed.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            if default is None:
+                return tyro.cli(kind, args=arguments, prog=prog)
+            return tyro.cli(kind, args=arguments, prog=prog, default=default, config=(tyro.conf.AvoidSubcommands,))
+    except SystemExit as leaving:
+        if not leaving.code:
+            raise
+        raise RinError(_one_line(complaint.getvalue(), prog)) from None
+
+
+def _one_line(box: str, prog: str) -> str:
+    """The message of one of tyro's boxes, with the first option that it thinks was meant."""
+    lines = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
+    message, *rest = (part.strip() for part in " ".join(lines).split("─" * 20) if part.strip("─ "))
+    refused = re.match(r"Error parsing experiment[\w.]*: ", message)  # by a configuration, in words of its own
+    if refused:
+        return message[refused.end() :]
+    meant = re.search(r"--[\w.-]+", rest[0]) if len(rest) > 1 else None
+    hint = f"did you mean {meant.group()}? " if meant else ""
+    return f"{message.rstrip('.')}; {hint}{prog} --help lists all"

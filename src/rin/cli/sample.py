@@ -1,0 +1,107 @@
+"""`rin sample`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from rin.cli.arguments import parse
+from rin.core.denoiser import check_labels
+from rin.core.errors import RinError, unknown
+from rin.diffusion import SamplerName, SamplingOptions
+from rin.evaluation.outputs import check_output, wants_frames, write_samples
+from rin.evaluation.sampling import sample_pictures, spread_labels
+from rin.run import Trained, load
+
+_FRAMES = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleArguments:
+    """Draws samples from a run, a saved model or a model on the Hub."""
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run's folder, a saved model's, or a Hub name owner/name."""
+
+    out: Path = Path("samples.png")
+    """.png: a grid; .gif: its denoising; .npz: arrays; without an ending: a folder of pictures."""
+
+    classes: str | None = None
+    """Classes by number or name, as in 0-9 or 3,5 or cat,dog; all if the model has any."""
+
+    num: int = 64
+    """How many, spread evenly over the classes."""
+
+    steps: int | None = None
+    """Steps of sampling; the model's own if absent."""
+
+    sampler: SamplerName | None = None
+    """ddpm, ddpm-small or ddim; the model's own if absent."""
+
+    schedule: str | None = None
+    """gamma(t) of sampling, as in cosine or sigmoid@-3,3,0.9; the model's own if absent."""
+
+    guidance: float = 0.0
+    """Strength of classifier-free guidance; needs a model trained with label dropping."""
+
+    seed: int = 0
+    """Of the noise: picture 17 of seed 3 is the same at any --num and --batch-size."""
+
+    batch_size: int = 64
+    """How many at a time."""
+
+
+def sample(arguments: list[str]) -> None:
+    """Draws samples and writes them."""
+    chosen = parse(SampleArguments, arguments, "rin sample")
+    check_output(chosen.out)
+    trained = load(chosen.run)
+    classes = parse_classes(chosen.classes, trained)
+    labels = spread_labels(classes, chosen.num) if classes else None
+    options: SamplingOptions = {
+        "sampler": chosen.sampler,
+        "num_steps": chosen.steps,
+        "schedule": chosen.schedule,
+        "guidance": chosen.guidance,
+    }
+    sampled = sample_pictures(
+        trained.model,
+        trained.process,
+        labels,
+        chosen.num,
+        chosen.seed,
+        chosen.batch_size,
+        _FRAMES if wants_frames(chosen.out) else 0,
+        **options,
+    )
+    one_row_a_class = len(classes) > 1 and chosen.num % len(classes) == 0
+    columns = chosen.num // len(classes) if one_row_a_class else None
+    write_samples(sampled, labels, trained.class_names, columns, chosen.out)
+    print(f"{chosen.num} samples in {chosen.out}")
+
+
+def parse_classes(text: str | None, trained: Trained) -> list[int]:
+    """The classes that a text like "0-9", "3,5" or "cat,dog" asks for; all for None.
+
+    Raises:
+        RinError: there is no such class.
+    """
+    num_classes = trained.model.config.num_classes
+    if text is None:
+        return list(range(num_classes))
+    classes: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if part in trained.class_names:
+            classes.append(trained.class_names.index(part))
+        elif first.isdecimal() and (last.isdecimal() if dash else True):
+            classes.extend(range(int(first), int(last if dash else first) + 1))
+        elif trained.class_names:
+            raise unknown("class", part, trained.class_names)
+        else:
+            raise RinError(f"--classes {text}: write numbers, as in 0-9 or 3,5")
+    check_labels(classes, num_classes)
+    if not classes:
+        raise RinError(f"--classes {text}: no class is left")
+    return classes

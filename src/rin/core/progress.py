@@ -1,0 +1,45 @@
+"""Progress of long work: a bar with rate and time left, on a terminal only."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.3g}/s" if task.speed else "")
+
+
+class Bar:
+    """Where long work stands."""
+
+    def __init__(self, progress: Progress, task: int) -> None:
+        self._progress, self._task = progress, progress.tasks[task].id
+
+    def advance(self) -> None:
+        """One unit more is done."""
+        self._progress.advance(self._task)
+
+    def say(self, note: str) -> None:
+        """A note at the end of the bar; a line of its own where there is no bar."""
+        if self._progress.disable:
+            print(note, file=sys.stderr, flush=True)
+        else:
+            self._progress.update(self._task, note=note)
+
+
+@contextmanager
+def progress_bar(what: str, total: int, done: int = 0) -> Generator[Bar]:
+    """A bar for `total` units of `what`, `done` of them already; invisible where standard error is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        progress.add_task(what, total=total, completed=done, note="")
+        yield Bar(progress, 0)

@@ -1,0 +1,21 @@
+"""Pictures on disk, on the Hub or built in, as an endless and repeatable stream of batches."""
+
+from rin.data.config import DataConfig
+from rin.data.decoding import decode
+from rin.data.image_sets import ImageSet
+from rin.data.opening import OpenedData, open_data
+from rin.data.pixels import to_floats, to_pictures
+from rin.data.stream import Batch, Order, batches
+
+__all__ = [
+    "Batch",
+    "DataConfig",
+    "ImageSet",
+    "OpenedData",
+    "Order",
+    "batches",
+    "decode",
+    "open_data",
+    "to_floats",
+    "to_pictures",
+]

@@ -1,0 +1,189 @@
+"""Pictures in parquet files and on the Hub: a table with a column of images and perhaps one of classes."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rin.core.errors import RinError
+from rin.core.shapes import Labels
+from rin.data.decoding import BrokenPictureError, printable
+from rin.data.encoded import Encoded
+from rin.data.folders import SPLIT_NAMES
+
+_IMAGE_NAMES = ("image", "img")
+_LABEL_NAMES = ("label", "labels", "fine_label", "class")
+_MAX_CLASSES = 100_000
+
+Table = Any
+"""A `pyarrow.Table`, which has no types."""
+
+Features = Mapping[str, Any]
+"""A `datasets.Features`: what each column holds."""
+
+
+def parquet_splits(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
+    """The parquet files of each split, told by their names as on the Hub.
+
+    So do train-00000-of-00002.parquet and data/test.parquet; a file whose name tells nothing belongs to "train".
+    """
+    splits: dict[str, list[Path]] = {}
+    for file in files:
+        splits.setdefault(_split_of(file.relative_to(folder)), []).append(file)
+    return splits
+
+
+def _split_of(file: Path) -> str:
+    numbered = re.fullmatch(r"(\w+)-\d+-of-\d+(-\w+)?", file.stem)
+    if numbered:
+        return numbered[1]
+    words = re.split(r"[^a-z]+", file.with_suffix("").as_posix().lower())
+    return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), "train")
+
+
+def open_parquet(files: list[Path], memory_gib: float) -> Encoded:
+    """The pictures of parquet files, one row each.
+
+    Files larger than `memory_gib` together are first unpacked into the cache of the library datasets, once, and mapped
+    from there, since parquet itself cannot be read a row at a time.
+
+    Raises:
+        RinError: a file cannot be read, or holds no pictures.
+    """
+    import datasets
+    import pyarrow
+    from datasets.exceptions import DatasetsError
+
+    origin = printable(files[0]) if len(files) == 1 else f"{printable(files[0])} and {len(files) - 1} more"
+    try:
+        if sum(file.stat().st_size for file in files) > memory_gib * 2**30:
+            unpacked = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
+            return open_dataset(unpacked, origin)
+        tables = [_read_parquet(file) for file in files]
+        table = pyarrow.concat_tables(tables)
+    except (OSError, pyarrow.ArrowException, DatasetsError) as error:
+        raise RinError(f"cannot read {origin}: {_first_line(error)}") from error
+    return _open_table(table, datasets.Features.from_arrow_schema(table.schema), origin)
+
+
+def _read_parquet(file: Path) -> Table:
+    """The columns of a parquet file that matter."""
+    import datasets
+    import pyarrow.parquet
+
+    features = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(file))
+    label = label_column(features)
+    columns = [image_column(features, printable(file)), *([] if label is None else [label])]
+    with pyarrow.parquet.ParquetFile(file) as opened:
+        return opened.read(columns)
+
+
+def open_hub(name: str) -> Mapping[str, Any]:
+    """The splits of a set on the Hub, each a `datasets.Dataset` for `open_dataset`.
+
+    Raises:
+        RinError: there is no such set, or it cannot be fetched.
+    """
+    import datasets
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        splits: Any = datasets.load_dataset(name)
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
+        reason = _first_line(error)
+        raise RinError(f"{name} is no folder or file here, and fetching it from the Hub failed: {reason}") from error
+    return {str(split): splits[split] for split in splits}
+
+
+def open_dataset(dataset: Any, origin: str) -> Encoded:
+    """The pictures of a `datasets.Dataset`, which `origin` names in messages.
+
+    Raises:
+        RinError: it holds no pictures.
+    """
+    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin)
+
+
+def _open_table(table: Table, features: Features, origin: str) -> Encoded:
+    images = table.column(image_column(features, origin))
+    labels, class_names = _labels(table, features, origin)
+
+    def read(row: int) -> bytes | Path:
+        content, path = _content(images[row].as_py())
+        if content is not None:
+            return content
+        if path is not None:
+            return Path(path)
+        raise BrokenPictureError("the row is empty")
+
+    def name(row: int) -> str:
+        path = _content(images[row].as_py())[1]
+        return f"{row} of {origin}" + (f" ({printable(path)})" if path else "")
+
+    return Encoded(read=read, name=name, rows=torch.arange(table.num_rows), labels=labels, class_names=class_names)
+
+
+def _content(cell: Any) -> tuple[bytes | None, str | None]:
+    """The bytes and the path in a cell of an image column, either of which may be missing."""
+    if isinstance(cell, Mapping):
+        return cell.get("bytes"), cell.get("path")
+    return cell, None
+
+
+def _labels(table: Table, features: Features, origin: str) -> tuple[Labels, tuple[str, ...]]:
+    """One class a row, -1 for none, and the names of the classes."""
+    import datasets
+
+    column = label_column(features)
+    if column is None:
+        return torch.full((table.num_rows,), -1), ()
+    values = table.column(column).to_pylist()
+    labels = torch.tensor([-1 if value is None else value for value in values], dtype=torch.int64).clamp(min=-1)
+    num_classes = int(labels.max()) + 1 if len(labels) else 0
+    kind = features[column]
+    if isinstance(kind, datasets.ClassLabel) and kind.names:
+        if num_classes > len(kind.names):
+            raise RinError(f"{origin} has class {num_classes - 1} in {column!r} but names {len(kind.names)} classes")
+        return labels, tuple(kind.names)
+    if num_classes > _MAX_CLASSES:
+        raise RinError(f"{origin} has numbers to {num_classes - 1} in {column!r}, hardly classes: --data.labels False")
+    return labels, tuple(str(number) for number in range(num_classes))
+
+
+def image_column(features: Features, origin: str) -> str:
+    """The column of images: of the type Image, else structs with bytes, else the only column of bytes.
+
+    Raises:
+        RinError: there is no such column.
+    """
+    import datasets
+
+    kinds = dict(features)
+    images = [name for name, kind in kinds.items() if isinstance(kind, datasets.Image)]
+    structs = [name for name, kind in kinds.items() if isinstance(kind, dict) and "bytes" in kind]
+    binary = [name for name, kind in kinds.items() if getattr(kind, "dtype", None) in ("binary", "large_binary")]
+    found = images or structs or (binary if len(binary) == 1 else [])
+    if not found:
+        raise RinError(f"{origin} has no column of images: its columns are {', '.join(kinds)}")
+    return _preferred(found, _IMAGE_NAMES)
+
+
+def label_column(features: Features) -> str | None:
+    """The column of classes: of the type ClassLabel, else integers under a usual name; None if there is none."""
+    import datasets
+
+    labels = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    integers = [name for name, kind in features.items() if re.fullmatch(r"u?int\d+", getattr(kind, "dtype", ""))]
+    found = labels or [name for name in integers if name in _LABEL_NAMES]
+    return _preferred(found, _LABEL_NAMES) if found else None
+
+
+def _preferred(found: list[str], names: tuple[str, ...]) -> str:
+    return next((name for name in names if name in found), found[0])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,85 @@
+"""Many samples, batch by batch."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Unpack
+
+import torch
+
+from rin.core.denoiser import Condition, check_labels
+from rin.core.errors import RinError
+from rin.core.progress import progress_bar
+from rin.core.seeds import picture_seeds
+from rin.core.shapes import Pictures
+from rin.data import to_pictures
+from rin.diffusion import Diffusion, SamplingOptions
+from rin.nn import RIN
+
+
+class Sampled(NamedTuple):
+    """Samples as pictures."""
+
+    pictures: Pictures
+    """The samples (b c h w)."""
+
+    frames: list[Pictures]
+    """All samples at some steps on the way, the last ones at the end; empty if not asked for."""
+
+
+def sample_pictures(
+    model: RIN,
+    process: Diffusion,
+    labels: Sequence[int] | None,
+    num: int,
+    seed: int,
+    batch_size: int,
+    num_frames: int = 0,
+    **options: Unpack[SamplingOptions],
+) -> Sampled:
+    """Draws `num` samples. Picture p of a seed is the same at any batch size, to within a grey level.
+
+    Args:
+        model: the network, in evaluation mode.
+        process: its diffusion.
+        labels: the class of each; None asks for none.
+        num: how many.
+        seed: of the noise.
+        batch_size: how many at a time.
+        num_frames: how many moments of the denoising to keep, spread over its steps; 0 for none.
+        **options: see `SamplingOptions`.
+
+    Raises:
+        RinError: a number below 1, a class that the model does not have, or options that it cannot follow.
+    """
+    for what, number in (("samples", num), ("samples at a time", batch_size)):
+        if number < 1:
+            raise RinError(f"{number} {what}: take 1 or more")
+    check_labels(list(labels or []), model.config.num_classes)
+    where = next(model.parameters()).device
+    num_steps = options.get("num_steps") or process.config.num_steps
+    kept = {round(moment) for moment in torch.linspace(0, num_steps - 1, min(num_frames, num_steps)).tolist()}
+    finished: list[Pictures] = []
+    moments: list[list[Pictures]] = []
+    with progress_bar("sampling", -(-num // batch_size) * num_steps) as bar:
+        for places in torch.arange(num).split(batch_size):
+            first, count = int(places[0]), len(places)
+            condition = None
+            if labels is not None:
+                condition = Condition(labels=torch.tensor(labels[first : first + count], device=where))
+            seeded: SamplingOptions = {"seeds": picture_seeds(seed, first, count), **options}
+            shape = (count, *model.config.shape)
+            frames: list[Pictures] = []
+            step = None
+            for number, step in enumerate(process.steps(model, shape, condition, **seeded)):
+                if number in kept:
+                    frames.append(to_pictures(step.x_t.cpu()))
+                bar.advance()
+            assert step is not None
+            finished.append(to_pictures(step.x_0.cpu()))
+            moments.append([*frames, finished[-1]] if num_frames else [])
+    return Sampled(torch.cat(finished), [torch.cat(batch) for batch in zip(*moments, strict=True)])
+
+
+def spread_labels(classes: Sequence[int], num: int) -> list[int]:
+    """`num` labels spread evenly over `classes`, in their order; the first classes get one more if need be."""
+    share, more = divmod(num, len(classes))
+    return [label for place, label in enumerate(classes) for _ in range(share + (place < more))]

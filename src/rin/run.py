@@ -1,0 +1,273 @@
+"""A run started or opened, or a saved model: network, diffusion and labels together; it samples.
+
+On disk a model is `config.json` (network, diffusion, class names, format version) and `model.safetensors` (averaged
+weights). A run is `config.json` (the same, with data, training and seed), `log.jsonl`, `checkpoints/`, `samples/` and
+TensorBoard's events. Nothing is ever unpickled.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rin.core.denoiser import Condition, check_labels
+from rin.core.distributed import device
+from rin.core.errors import RinError
+from rin.core.seeds import picture_seeds
+from rin.data import OpenedData, open_data
+from rin.diffusion import Diffusion, DiffusionConfig, SamplingOptions, SamplingStep
+from rin.experiment import FORMAT_VERSION, ExperimentConfig, differences, from_dict, to_dict
+from rin.nn import RIN, RINConfig
+from rin.training import checkpoint
+from rin.training.trainer import Trainer
+
+CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model: the network with its averaged weights, its diffusion and the names of its classes."""
+
+    model: RIN
+    """The network, in evaluation mode."""
+
+    process: Diffusion
+    """Its diffusion."""
+
+    class_names: tuple[str, ...] = ()
+    """The names of the classes; empty if there are none or they have no names."""
+
+    def sample(
+        self, labels: Sequence[int] | None = None, num: int | None = None, seed: int = 0, first: int = 0,
+        **options: Unpack[SamplingOptions],
+    ) -> Float[Tensor, "b ..."]:  # fmt: skip
+        """Draws samples in [-1, 1].
+
+        Picture p of a seed starts from the same noise whatever is drawn with it.
+
+        Args:
+            labels: the class of each sample; None for a model without classes, or to ask for none.
+            num: how many, without labels; 1 if None.
+            seed: of the noise.
+            first: the number of the first picture of that seed.
+            **options: see `SamplingOptions`.
+
+        Raises:
+            RinError: a class that the model does not have, or options that it cannot follow.
+        """
+        *_, last = self.steps(labels, num, seed, first, **options)
+        return last.x_0
+
+    def steps(
+        self, labels: Sequence[int] | None = None, num: int | None = None, seed: int = 0, first: int = 0,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[SamplingStep]:  # fmt: skip
+        """The same step by step, for those who want to watch."""
+        where = next(self.model.parameters()).device
+        labels = list(labels) if labels is not None else None
+        check_labels(labels or [], self.model.config.num_classes)
+        count = len(labels) if labels is not None else num or 1
+        condition = None if labels is None else Condition(labels=torch.tensor(labels, device=where))
+        seeded: SamplingOptions = {"seeds": picture_seeds(seed, first, count), **options}
+        return self.process.steps(self.model, (count, *self.model.config.shape), condition, **seeded)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `config.json` and `model.safetensors` into a folder.
+
+        Raises:
+            RinError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        config = _stored(self.model.config, self.process.config, self.class_names)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_json(folder / CONFIG, config)
+            weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
+            save_file(weights, folder / WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise RinError(f"cannot write the model to {folder}: {error}") from error
+
+    def push_to_hub(self, name: str, private: bool = False) -> str:
+        """Uploads the model to the Hugging Face Hub as `name` ("owner/name"); returns its address.
+
+        Raises:
+            RinError: the Hub refuses or cannot be reached.
+        """
+        import tempfile
+
+        import huggingface_hub
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            try:
+                api = huggingface_hub.HfApi()
+                url = api.create_repo(name, private=private, exist_ok=True)
+                api.upload_folder(repo_id=name, folder_path=folder, commit_message="A RIN, saved by rin")
+            except (OSError, ValueError) as error:
+                raise RinError(f"cannot push to {name} on the Hub: {error}") from error
+        return str(url)
+
+
+def load(source: str | Path) -> Trained:
+    """Opens a run's folder (its newest checkpoint's average), a saved model's folder, or a model on the Hub.
+
+    Raises:
+        RinError: there is none, it is damaged, or of a newer format.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = _download(str(source))
+    stored = _read_config(folder)
+    model = RIN(from_dict(RINConfig, stored["model"]))
+    process = Diffusion(from_dict(DiffusionConfig, stored["diffusion"]))
+    weights = _weights_file(folder)
+    try:
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RinError(f"{weights} is damaged or of another configuration: {str(error).splitlines()[0]}") from error
+    return Trained(model.to(device()).eval().requires_grad_(False), process, tuple(stored["class_names"]))
+
+
+def train(experiment: ExperimentConfig, folder: str | Path) -> Trained:
+    """Trains an experiment in a folder, or goes on with the run that the folder holds, to the end.
+
+    Returns:
+        The trained model, with the averaged weights.
+
+    Raises:
+        RinError: the data cannot be read, the folder cannot be written or holds a run of another configuration.
+    """
+    folder = Path(folder)
+    data = open_run_data(experiment)
+    experiment = settle(experiment, data)
+    class_names = data.training.class_names if experiment.model.num_classes else ()
+    _claim(folder, experiment, class_names)
+    torch.manual_seed(experiment.seed)
+    model, process = RIN(experiment.model), Diffusion(experiment.diffusion)
+    Trainer(experiment.training, model, process, data, folder, experiment.seed, experiment.data.flip).run()
+    return load(folder)
+
+
+def open_run_data(experiment: ExperimentConfig) -> OpenedData:
+    """The data of an experiment, decoded to the model's shape.
+
+    Raises:
+        RinError: it cannot be read, or the model is not one of images.
+    """
+    shape = experiment.model.shape
+    if len(shape) != 3:
+        raise RinError(f"model.shape {shape}: training is there for images (c h w) only, for now")
+    return open_data(experiment.data, shape)
+
+
+def settle(experiment: ExperimentConfig, data: OpenedData) -> ExperimentConfig:
+    """The experiment with what only the data knows: how many classes there are (none stays none)."""
+    if not experiment.model.num_classes:
+        return experiment
+    model = dataclasses.replace(experiment.model, num_classes=len(data.training.class_names))
+    return dataclasses.replace(experiment, model=model)
+
+
+def read_experiment(folder: Path) -> ExperimentConfig | None:
+    """The experiment of a run's folder; None if the folder holds none.
+
+    Raises:
+        RinError: its configuration is damaged or of a newer format.
+    """
+    if not (folder / CONFIG).exists():
+        return None
+    stored = _read_config(folder)
+    if "training" not in stored:
+        raise RinError(f"{folder} holds a saved model, not a run: give another --out")
+    return from_dict(ExperimentConfig, {name: stored[name] for name in stored if name not in _NOT_EXPERIMENT})
+
+
+def read_model_config(folder: Path) -> RINConfig:
+    """The network's configuration of a run or a saved model.
+
+    Raises:
+        RinError: the folder is neither, or its configuration is damaged or of a newer format.
+    """
+    return from_dict(RINConfig, _read_config(folder)["model"])
+
+
+_NOT_EXPERIMENT = ("format_version", "class_names")
+
+
+def _claim(folder: Path, experiment: ExperimentConfig, class_names: tuple[str, ...]) -> None:
+    """Makes the folder this run's own, or makes sure that it already is."""
+    before = read_experiment(folder)
+    if before is not None and (changed := differences(before, experiment)):
+        raise RinError(
+            f"{folder} holds a run of another configuration ({'; '.join(changed)}): "
+            "give the same options to go on with it, or another --out"
+        )
+    config = _stored(experiment.model, experiment.diffusion, class_names) | to_dict(experiment)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / CONFIG, config)
+    except OSError as error:
+        raise RinError(f"cannot write the run to {folder}: {error}") from error
+
+
+def _stored(model: RINConfig, diffusion: DiffusionConfig, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """What `config.json` says of a model."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "model": to_dict(model),
+        "diffusion": to_dict(diffusion),
+        "class_names": list(class_names),
+    }
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        version = stored["format_version"]
+        if not {"model", "diffusion", "class_names"} <= set(stored):
+            raise KeyError("model")
+    except FileNotFoundError:
+        raise RinError(f"{folder} is neither a run nor a saved model: it has no {CONFIG}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RinError(f"{path} is no configuration of rin: {error!r}") from error
+    if version > FORMAT_VERSION:
+        raise RinError(f"{path} has format {version}, this rin knows up to {FORMAT_VERSION}: install a newer rin")
+    return stored
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".unfinished")
+    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _weights_file(folder: Path) -> Path:
+    """The averaged weights: a saved model's, or those of a run's newest checkpoint."""
+    if (folder / WEIGHTS).exists():
+        return folder / WEIGHTS
+    newest = checkpoint.latest(folder / CHECKPOINTS)
+    if newest is None:
+        raise RinError(f"{folder} has no checkpoint yet: train it for --training.checkpoint-every steps or more")
+    return newest / "average.safetensors"
+
+
+def _download(name: str) -> Path:
+    """The folder of a model on the Hub."""
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise RinError(f"there is no folder {name}: give a run, a saved model or a Hub name owner/name")
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise RinError(f"there is no folder {name}, and the Hub has no model of that name ({reason})") from error

@@ -1,0 +1,98 @@
+"""The configuration of training."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rin.core.errors import RinError
+from rin.training.lr_schedules import check_lr_schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a model is trained, and what a run writes down."""
+
+    num_steps: int = 150_000
+    """Updates in all."""
+
+    batch_size: int = 256
+    """Examples of one update, over all processes and accumulation steps."""
+
+    accumulation_steps: int = 1
+    """Parts that the batch is computed in, one after the other, to save memory; divides `batch_size`."""
+
+    optimiser: Literal["lamb", "adamw"] = "lamb"
+    """LAMB as in the paper, or PyTorch's AdamW."""
+
+    learning_rate: float = 3e-3
+    """Rate after the warm-up."""
+
+    lr_schedule: str = "cosine@0.8"
+    """constant, linear, cosine, or cosine@share for the first share of a cosine's descent."""
+
+    warmup_steps: int = 10_000
+    """Updates of linear warm-up; the first has rate 0."""
+
+    lr_end_factor: float = 0.0
+    """What a linear or cosine schedule ends at, over the learning rate."""
+
+    weight_decay: float = 1e-2
+    """Decoupled decay of kernels, positions and learned latents."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the optimiser's two moments."""
+
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+
+    average_decay: float = 0.9999
+    """Decay of the averaged weights, which are what one samples from."""
+
+    average_warmup: bool = False
+    """Start the average at a low decay and raise it; for short runs, whose plain average is still its own start."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+
+    deterministic: bool = False
+    """Bit-equal repetition on a GPU too, at a cost; a CPU always repeats."""
+
+    log_every: int = 100
+    """Updates between lines of the log."""
+
+    held_out_every: int = 2_000
+    """Updates between losses on held-out examples by noise level; 0 for none."""
+
+    sample_every: int = 10_000
+    """Updates between grids of samples; 0 for none."""
+
+    checkpoint_every: int = 2_000
+    """Updates between checkpoints; the last update always writes one."""
+
+    keep_checkpoints: int = 3
+    """Checkpoints kept, the newest ones."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be trained."""
+        check_lr_schedule(self.lr_schedule)
+        for name in (
+            "num_steps",
+            "batch_size",
+            "accumulation_steps",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
+            if getattr(self, name) < 1:
+                raise RinError(f"training.{name} {getattr(self, name)}: take 1 or more")
+        for name in ("warmup_steps", "held_out_every", "sample_every", "weight_decay", "lr_end_factor"):
+            if getattr(self, name) < 0:
+                raise RinError(f"training.{name} {getattr(self, name)}: take 0 or more")
+        if self.batch_size % self.accumulation_steps:
+            raise RinError(
+                f"training.accumulation_steps {self.accumulation_steps} does not divide "
+                f"training.batch_size {self.batch_size}"
+            )
+        if self.learning_rate <= 0:
+            raise RinError(f"training.learning_rate {self.learning_rate}: take a number above 0")
+        if not 0 <= self.average_decay < 1:
+            raise RinError(f"training.average_decay {self.average_decay}: take a number from 0 to below 1")

@@ -1,0 +1,48 @@
+"""The loss on held-out examples by noise level: on a fixed grid of t, with fixed noise, of the averaged weights."""
+
+import torch
+
+from rin.core.denoiser import Condition
+from rin.core.seeds import Chance
+from rin.data import ImageSet, to_floats
+from rin.diffusion import Diffusion
+from rin.nn import RIN
+
+TIMES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
+"""The grid of t: 0.1 ... 0.9."""
+
+_SEED = 0  # the same noise in every run, so that runs compare
+
+
+def condition_of(model: RIN, labels: torch.Tensor) -> Condition:
+    """The condition that a data set's labels make for a model; none for a model without classes."""
+    return Condition(labels=labels) if model.config.num_classes else Condition()
+
+
+@torch.no_grad()
+def held_out_losses(
+    model: RIN, process: Diffusion, images: ImageSet, batch_size: int, device: torch.device
+) -> dict[str, float]:
+    """The mean loss of `images` at each t of the grid, by t.
+
+    Every example starts from estimated latents and keeps its label, as in sampling; example k at time number i has
+    the noise of place k and step i of a fixed seed.
+    """
+    sums = dict.fromkeys(TIMES, 0.0)
+    for places in torch.arange(len(images)).split(batch_size):
+        pictures, labels = images.get(places)
+        x_0, condition = to_floats(pictures.to(device)), condition_of(model, labels.to(device))
+        everyone = torch.ones(len(places), dtype=torch.bool, device=device)
+        for number, t in enumerate(TIMES):
+            losses = process.loss(
+                model,
+                x_0,
+                condition,
+                t=torch.full((len(places),), t, device=device),
+                self_cond=everyone,
+                keep=everyone,
+                keep_in_estimate=everyone,
+                chance=Chance(_SEED, number, places.to(device)),
+            )
+            sums[t] += losses.double().sum().item() if device.type != "mps" else losses.sum().item()
+    return {str(t): total / len(images) for t, total in sums.items()}
