@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rin.core.errors import RinError, unknown
+from rin.core.seeds import check_seed
 from rin.data import DataConfig
 from rin.diffusion import DiffusionConfig
 from rin.nn import RINConfig
@@ -39,8 +40,7 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         """Refuses a seed that is none."""
-        if not 0 <= self.seed < 2**63:
-            raise RinError(f"seed {self.seed}: take a whole number from 0 to below 2**63")
+        check_seed(self.seed)
 
 
 FREE_TO_CHANGE = {
@@ -96,7 +96,10 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return from_dict(hint, value)
     origin = typing.get_origin(hint)
     if origin is tuple and isinstance(value, list):
-        return tuple(value)
+        kinds = typing.get_args(hint)
+        kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
+        if len(kinds) == len(value):
+            return tuple(_value(kind, part, name) for kind, part in zip(kinds, value, strict=True))
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if origin is typing.Literal and value in typing.get_args(hint):

@@ -21,6 +21,7 @@ from torch import Tensor
 from rin.core.denoiser import Condition, check_labels
 from rin.core.distributed import device
 from rin.core.errors import RinError
+from rin.core.progress import LOGGER
 from rin.core.seeds import picture_seeds
 from rin.data import OpenedData, open_data
 from rin.diffusion import Diffusion, DiffusionConfig, SamplingOptions, SamplingStep
@@ -147,6 +148,8 @@ def train(experiment: ExperimentConfig, folder: str | Path) -> Trained:
     """
     folder = Path(folder)
     data = open_run_data(experiment)
+    if broken := (*data.training.broken, *data.held_out.broken):
+        LOGGER.warning("passed over %d pictures that cannot be read, %s first", len(broken), broken[0])
     experiment = settle(experiment, data)
     class_names = data.training.class_names if experiment.model.num_classes else ()
     _claim(folder, experiment, class_names)

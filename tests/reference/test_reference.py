@@ -111,7 +111,8 @@ def check_train(case):
     for prefix, ours in (("end/", model.state_dict()), ("ema/", average.model.state_dict())):
         for name, theirs in pix2seq.state_dict(model, case.variables(prefix)).items():
             if not name.endswith("key.bias"):
-                close(ours[name], theirs, WEIGHT * theirs.abs().max().item(), prefix + name)
+                # below 1e-3, so that so small a change shows in the scales of LayerNorm too
+                close(ours[name], theirs, WEIGHT * min(theirs.abs().max().item(), 0.9), prefix + name)
 
 
 def training_loss(case, process, model, step):

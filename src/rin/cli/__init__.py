@@ -3,6 +3,7 @@
 A mistake or a mishap is one line on standard error and status 2; an interrupt is status 130.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 
@@ -33,6 +34,8 @@ def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if arguments else 2
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("rin").setLevel(logging.INFO)
     try:
         if arguments[0] == "--version":
             from importlib.metadata import version

@@ -38,6 +38,6 @@ def _one_line(box: str, prog: str) -> str:
     refused = re.match(r"Error parsing experiment[\w.]*: ", message)  # by a configuration, in words of its own
     if refused:
         return message[refused.end() :]
-    meant = re.search(r"--[\w.-]+", rest[0]) if len(rest) > 1 else None
+    meant = re.search(r"--[\w.-]+", rest[0]) if message.startswith("Unrecognized") and len(rest) > 1 else None
     hint = f"did you mean {meant.group()}? " if meant else ""
     return f"{message.rstrip('.')}; {hint}{prog} --help lists all"

@@ -22,8 +22,8 @@ class Condition:
     labels: Labels | None = None
     """Classes from 0, or -1 for a dropped label (b)."""
 
-    embeddings: Float[Tensor, "b k c"] | None = None
-    """Embedding tokens, of a text for example (b k c)."""
+    embeddings: Float[Tensor, "b k condition_dim"] | None = None
+    """Embedding tokens, of a text for example (b k condition_dim)."""
 
     embedding_mask: Bool[Tensor, "b k"] | None = None
     """True where an embedding token counts (b k); None means that all do."""

@@ -1,12 +1,15 @@
 """Progress of long work: a bar with rate and time left, on a terminal only."""
 
-import sys
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+LOGGER = logging.getLogger("rin")
+"""What a run says while it goes; the command line shows it on standard error."""
 
 
 class _Rate(ProgressColumn):
@@ -27,7 +30,7 @@ class Bar:
     def say(self, note: str) -> None:
         """A note at the end of the bar; a line of its own where there is no bar."""
         if self._progress.disable:
-            print(note, file=sys.stderr, flush=True)
+            LOGGER.info(note)
         else:
             self._progress.update(self._task, note=note)
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from rin.core.errors import RinError
+
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _WORD = 0xFFFFFFFF
@@ -102,6 +104,16 @@ class Chance:
         return pairs[:, :count].reshape(-1, *shape)
 
 
+def check_seed(seed: int) -> None:
+    """Refuses what is no seed.
+
+    Raises:
+        RinError: it is not from 0 to below 2**31.
+    """
+    if not 0 <= seed < 2**31:
+        raise RinError(f"seed {seed}: take a whole number from 0 to below 2**31")
+
+
 def permutation(seed: int, epoch: int, count: int) -> Int[Tensor, "count"]:
     """The order of `count` examples in an epoch: a function of (seed, epoch) alone."""
     blocks = torch.arange(count)
@@ -120,5 +132,10 @@ def torch_seed(seed: int, step: int, place: int) -> int:
 
 
 def picture_seeds(seed: int, first: int, count: int) -> Int[Tensor, "count"]:
-    """The seeds of pictures `first` to `first + count` of `seed`: picture p of seed s has the seed s * 2**32 + p."""
+    """The seeds of pictures `first` to `first + count` of `seed`: picture p of seed s has the seed s * 2**32 + p.
+
+    Raises:
+        RinError: the seed is not from 0 to below 2**31.
+    """
+    check_seed(seed)
     return (seed << 32) + torch.arange(first, first + count)

@@ -50,7 +50,7 @@ class DiffusionConfig:
         """Refuses what makes no diffusion."""
         parse_schedule(self.schedule)
         parse_schedule(self.sampling_schedule)
-        if self.input_scale <= 0:
+        if not 0 < self.input_scale < float("inf"):
             raise RinError(f"diffusion.input_scale {self.input_scale}: take a number above 0")
         for name in ("self_cond_rate", "label_drop_rate"):
             if not 0 <= getattr(self, name) <= 1:

@@ -124,7 +124,6 @@ class Diffusion:
         *_, last = self.steps(model, shape, condition, **options)
         return last.x_0
 
-    @torch.no_grad()
     def steps(
         self,
         model: Denoiser,
@@ -161,6 +160,7 @@ class Diffusion:
                 x_t = ddpm_step(x_t, found, gamma, gamma_next, draw(step + 1), small=sampler == "ddpm-small")
             yield SamplingStep(found.x_0 / scale, x_t / scale, latents)
 
+    @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
     def _denoise(
         self,
         model: Denoiser,

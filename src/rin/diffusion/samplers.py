@@ -64,9 +64,7 @@ def noise_source(
         RinError: there are not as many seeds as samples, or recorded noise is of another shape.
     """
     if recorded is not None:
-        if tuple(recorded[0].shape) != tuple(shape):
-            raise RinError(f"noise of shape {tuple(recorded[0].shape)} for samples of shape {tuple(shape)}")
-        return lambda draw: recorded[draw].to(device)
+        return lambda draw: _recorded_draw(recorded, draw, shape).to(device)
     if seeds is None:
         chance = Chance.fresh(shape[0], device)
     elif len(seeds) != shape[0]:
@@ -75,3 +73,11 @@ def noise_source(
         places = torch.zeros(shape[0], dtype=torch.int64, device=device)
         chance = Chance(torch.as_tensor(seeds, device=device), 0, places)
     return lambda draw: chance.at(draw).normal(Purpose.NOISE, shape[1:])
+
+
+def _recorded_draw(recorded: Sequence[Examples], draw: int, shape: Sequence[int]) -> Examples:
+    if draw >= len(recorded):
+        raise RinError(f"{len(recorded)} draws of noise were given: draw {draw + 1} is missing")
+    if tuple(recorded[draw].shape) != tuple(shape):
+        raise RinError(f"noise of shape {tuple(recorded[draw].shape)} for samples of shape {tuple(shape)}")
+    return recorded[draw]

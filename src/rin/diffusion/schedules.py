@@ -59,7 +59,7 @@ def parse_schedule(text: str) -> Schedule:
         start, end, tau = (float(number) for number in arguments.split(","))
     except ValueError:
         raise RinError(f"schedule {text!r}: write start, end and tau, as in sigmoid@-3,3,0.9") from None
-    if name == "linear" or start == end or tau <= 0:
+    if name == "linear" or start == end or not (tau > 0 and math.isfinite(start + end + tau)):
         raise RinError(
             f"schedule {text!r}: linear takes no numbers; else start and end must differ, and tau be above 0"
         )

@@ -5,17 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.shapes import Pictures
+
+Sheet = UInt8[Tensor, "1 c down across"]
+"""One picture of many."""
 
 _GAP = 0.125  # between pictures, over their side
 _SMALLEST_SIDE = 32  # pictures are enlarged to at least this, pixel by pixel
 
 
-def grid(pictures: Pictures, columns: int | None = None) -> Pictures:
-    """One picture (1 c h w) of all, row by row, with a white gap between them; small ones are enlarged.
+def grid(pictures: Pictures, columns: int | None = None) -> Sheet:
+    """One picture of all, row by row, with a white gap between them; small ones are enlarged.
 
     Args:
         pictures: images (b c h w).

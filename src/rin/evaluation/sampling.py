@@ -53,6 +53,8 @@ def sample_pictures(
     for what, number in (("samples", num), ("samples at a time", batch_size)):
         if number < 1:
             raise RinError(f"{number} {what}: take 1 or more")
+    if labels is not None and len(labels) != num:
+        raise RinError(f"{len(labels)} labels for {num} samples: give one a sample")
     check_labels(list(labels or []), model.config.num_classes)
     where = next(model.parameters()).device
     num_steps = options.get("num_steps") or process.config.num_steps
@@ -80,6 +82,12 @@ def sample_pictures(
 
 
 def spread_labels(classes: Sequence[int], num: int) -> list[int]:
-    """`num` labels spread evenly over `classes`, in their order; the first classes get one more if need be."""
+    """`num` labels spread evenly over `classes`, in their order; the first classes get one more if need be.
+
+    Raises:
+        RinError: there are no classes.
+    """
+    if not classes:
+        raise RinError("no classes to spread labels over: give one or more")
     share, more = divmod(num, len(classes))
     return [label for place, label in enumerate(classes) for _ in range(share + (place < more))]

@@ -272,9 +272,14 @@ def lr_schedule(text: str) -> str:
 
 def space(text: str) -> Any:
     """A prediction or loss type: the original goes by the first letter of x and v."""
+    if text != "eps" and text[:1] not in ("x", "v"):
+        raise unknown("pred_type or loss_type", text, ["eps", "x", "v"])
     return text if text == "eps" else text[:1]
 
 
 def _sampler(text: str) -> Any:
     """A sampler; the original writes the variance behind an @, large if absent."""
-    return {"ddpm@small": "ddpm-small", "ddpm@large": "ddpm"}.get(text, text)
+    names = {"ddpm@small": "ddpm-small", "ddpm@large": "ddpm", "ddpm": "ddpm", "ddim": "ddim"}
+    if text not in names:
+        raise unknown("sampler", text, names)
+    return names[text]

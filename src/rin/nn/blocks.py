@@ -87,7 +87,8 @@ class ComputeLayer(nn.Module):
 class Block(nn.Module):
     """Latents read from the interface, compute, and write back to it.
 
-    A block of compute depth 0 only reads (the original's read-only tail).
+    A block of compute depth 0 only reads (the original's read-only tail). At the end of a network such a block shapes
+    only the latents carried to the next step, through which no gradient flows: it keeps its initial weights.
     """
 
     def __init__(self, read: CrossLayer, compute: list[ComputeLayer], write: CrossLayer | None) -> None:

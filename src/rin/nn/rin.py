@@ -208,7 +208,7 @@ class RIN(nn.Module):
         Raises:
             RinError: x or the condition is not of the shape that the network was made for.
         """
-        self._check(x, condition)
+        self._check(x, condition, latents_prev)
         condition = condition or Condition()
         interface = self.tokenizer.tokenize(x)
         num_tokens = interface.shape[1]
@@ -230,7 +230,7 @@ class RIN(nn.Module):
         # no previous latents means zeros on the same path: after training it is not zero there
         return latents + self.self_conditioning(torch.zeros_like(latents) if latents_prev is None else latents_prev)
 
-    def _check(self, x: Examples, condition: Condition | None) -> None:
+    def _check(self, x: Examples, condition: Condition | None, latents_prev: Latents | None) -> None:
         shape, frames = self.config.shape, self.config.num_context_frames
         if tuple(x.shape[1:]) != shape:
             raise RinError(f"examples of shape {tuple(x.shape[1:])}: this network was made for {shape}")
@@ -238,3 +238,6 @@ class RIN(nn.Module):
         given = 0 if context is None else context.shape[2]
         if given != frames:
             raise RinError(f"{given} context frames were given: this network was made for {frames}")
+        latents = (x.shape[0], self.config.num_latents, self.config.latent_dim)
+        if latents_prev is not None and tuple(latents_prev.shape) != latents:
+            raise RinError(f"previous latents of shape {tuple(latents_prev.shape)}: {latents} are needed")

@@ -92,7 +92,9 @@ class TrainingConfig:
                 f"training.accumulation_steps {self.accumulation_steps} does not divide "
                 f"training.batch_size {self.batch_size}"
             )
-        if self.learning_rate <= 0:
+        if not (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)):
+            raise RinError(f"training.betas {self.betas}: take two numbers from 0 to below 1")
+        if not 0 < self.learning_rate < float("inf"):
             raise RinError(f"training.learning_rate {self.learning_rate}: take a number above 0")
         if not 0 <= self.average_decay < 1:
             raise RinError(f"training.average_decay {self.average_decay}: take a number from 0 to below 1")

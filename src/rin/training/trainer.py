@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rin.core.distributed import device
 from rin.core.errors import RinError
-from rin.core.progress import progress_bar
+from rin.core.progress import LOGGER, progress_bar
 from rin.core.seeds import Chance, picture_seeds, torch_seed
 from rin.core.shapes import Pictures
 from rin.data import Batch, OpenedData, batches, to_floats, to_pictures
@@ -185,6 +185,7 @@ class Trainer:
         self.step, self.last_logged = state["step"], state["last_logged"]
         self.loss_sum.fill_(state["loss_sum"])
         restore_optimiser(self.optimiser, self.model, tensors["optimiser"], self.step)
+        LOGGER.info("going on from step %d", self.step)
 
 
 def uses_bfloat16(precision: str, where: torch.device) -> bool:

@@ -1,0 +1,39 @@
+# Everything builds .venv here; Python 3.11 or later, make and a compiler are all that is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+# Tests run on one thread a process: two threads on two busy cores can be ten times slower than one.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: setup demo test test-full check format wheel clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: setup  ## train the digits preset for a few minutes, sample it, measure it
+	$(BIN)/python examples/demo.py demo
+
+test: setup  ## unit, reference and end-to-end tests
+	$(TEST) -n 2 -m "not slow"
+
+test-full: setup  ## the long ones too
+	$(TEST) -n 2
+
+check: setup  ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: setup
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf .venv build dist demo .pytest_cache .ruff_cache .import_linter_cache

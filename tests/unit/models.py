@@ -1,0 +1,72 @@
+"""Small networks and denoisers that are no networks, for the tests beside this file."""
+
+import torch
+
+from rin import RIN, Condition, Denoised, RINConfig
+
+SMALL = {
+    "shape": (3, 8, 8), "patch_size": 2, "num_classes": 5, "num_latents": 8, "latent_dim": 32, "interface_dim": 16,
+    "compute_depth": (1, 1), "num_heads": 4, "num_read_write_heads": 2,
+}  # fmt: skip
+VIDEO = {"shape": (3, 3, 8, 8), "patch_size": 4, "temporal_patch_size": 2, "num_context_frames": 3}
+KINDS = {
+    "image": {},
+    "no classes": {"num_classes": 0},
+    "not square": {"shape": (1, 8, 12)},
+    "video": VIDEO,
+    "set": {"shape": (9, 7)},
+    "embeddings": {"num_condition_tokens": 3, "condition_dim": 6},
+    "no interface MLP": {"interface_mlp_ratio": 0},
+    "read-only tail": {"compute_depth": (1, 0)},
+    "read-only middle": {"compute_depth": (1, 0, 2)},
+}
+"""What to change in a small network for each kind."""
+
+
+def small(**changes):
+    return RINConfig(**(SMALL | changes))
+
+
+def new(config, seed=0):
+    """A network at its initial weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    return RIN(config).eval()
+
+
+def moved(config, seed=0):
+    """A network with every weight off its initial value, so that no path is hidden by a zero."""
+    model = new(config, seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+    return model
+
+
+def inputs(config, batch=2, seed=1):
+    """Noisy data, gamma and a full condition."""
+    draw = torch.Generator().manual_seed(seed)
+    x, gamma = torch.randn(batch, *config.shape, generator=draw), torch.rand(batch, generator=draw)
+    labels = torch.arange(batch) % config.num_classes if config.num_classes else None
+    embeddings = context = None
+    if config.num_condition_tokens:
+        embeddings = torch.randn(batch, config.num_condition_tokens, config.condition_dim, generator=draw)
+    if config.num_context_frames:
+        frames = (config.shape[0], config.num_context_frames, *config.shape[2:])
+        context = torch.randn(batch, *frames, generator=draw)
+    return x, gamma, Condition(labels=labels, embeddings=embeddings, context=context)
+
+
+class Answering:
+    """A denoiser that answers with a function of (x, gamma, condition) and remembers how it was asked."""
+
+    def __init__(self, answer=lambda x, _gamma, _condition: torch.zeros_like(x)):
+        self.answer, self.calls = answer, []
+
+    def __call__(self, x, gamma, condition=None, latents_prev=None, latents_only=False):
+        call = {"x": x, "gamma": gamma, "condition": condition, "latents_prev": latents_prev}
+        self.calls.append(call | {"latents_only": latents_only, "gradient": torch.is_grad_enabled()})
+        latents = torch.full((x.shape[0], 2, 3), float(len(self.calls)))
+        return Denoised(None if latents_only else self.answer(x, gamma, condition), latents)
+
+    def asked(self, name):
+        return [call[name] for call in self.calls]

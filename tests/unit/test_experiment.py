@@ -1,0 +1,144 @@
+"""Experiments: presets, JSON, what differs."""
+
+import dataclasses
+import json
+
+import pytest
+
+from rin import DataConfig, DiffusionConfig, ExperimentConfig, RINConfig, RinError, TrainingConfig, preset, preset_names
+from rin.experiment import FREE_TO_CHANGE, differences, from_dict, to_dict
+from rin.presets import preset_source
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_survives_json(name):
+    experiment = preset(name)
+    assert from_dict(ExperimentConfig, json.loads(json.dumps(to_dict(experiment)))) == experiment
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_preset_says_where_it_comes_from(name):
+    words = ("ours", "Ours", "Released", "Paper")
+    assert any(word in preset_source(name) for word in words)
+
+
+def test_the_released_recipes_are_the_released_ones():
+    cifar, imagenet = preset("cifar10"), preset("imagenet-64-p8")
+    assert cifar.model == RINConfig(num_classes=10, dropout_rate=0.1, depth_drop_rate=0.1)
+    assert (cifar.diffusion.schedule, cifar.diffusion.sampling_schedule) == ("sigmoid@-3,3,0.9", "cosine")
+    assert (cifar.diffusion.self_cond_rate, cifar.diffusion.self_cond_by) == (0.9, "mask")
+    assert (cifar.training.learning_rate, cifar.training.lr_schedule) == (3e-3, "cosine@0.8")
+    assert (cifar.training.num_steps, cifar.training.batch_size, cifar.training.warmup_steps) == (150_000, 256, 10_000)
+    assert (imagenet.model.interface_mlp_ratio, imagenet.model.dropout_rate) == (4, 0.0)
+    assert (imagenet.diffusion.schedule, imagenet.training.learning_rate) == ("linear", 2e-3)
+    assert (imagenet.training.lr_schedule, imagenet.training.batch_size) == ("cosine@0.7", 1024)
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("cifr10", "cifar10"), ("imagenet-65", "imagenet-64")])
+def test_a_preset_that_there_is_not_is_answered_with_the_nearest(name, nearest):
+    with pytest.raises(RinError, match=f"unknown preset '{name}': did you mean '{nearest}"):
+        preset(name)
+
+
+def test_what_json_does_not_tell_has_its_default():
+    assert from_dict(ExperimentConfig, {}) == ExperimentConfig()
+    assert from_dict(ExperimentConfig, {"training": {"batch_size": 8}}).training == TrainingConfig(batch_size=8)
+
+
+def test_json_has_lists_and_whole_numbers_where_options_have_tuples_and_floats():
+    model = from_dict(RINConfig, {"shape": [1, 8, 8], "compute_depth": [1, 2], "dropout_rate": 0})
+    assert model.shape == (1, 8, 8)
+    assert model.compute_depth == (1, 2)
+    assert type(model.dropout_rate) is float
+    assert from_dict(TrainingConfig, {"betas": [0.5, 0.6]}).betas == (0.5, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "words"),
+    [
+        (ExperimentConfig, {"modle": {}}, "unknown option of ExperimentConfig 'modle': did you mean 'model'"),
+        (ExperimentConfig, {"training": {"bach_size": 3}}, "TrainingConfig 'bach_size': did you mean 'batch_size'"),
+        (ExperimentConfig, {"model": [1]}, "option model .* group of options"),
+    ],
+    ids=str,
+)
+def test_unknown_options_are_named_with_the_nearest(kind, stored, words):
+    with pytest.raises(RinError, match=words):
+        from_dict(kind, stored)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (RINConfig, "patch_size", True),
+        (RINConfig, "patch_size", "2"),
+        (RINConfig, "patch_size", 2.5),
+        (RINConfig, "patch_size", None),
+        (RINConfig, "shape", 3),
+        (RINConfig, "shape", "3,8,8"),
+        (RINConfig, "dropout_rate", "0.1"),
+        (RINConfig, "dropout_rate", False),
+        (DiffusionConfig, "normalise_input", 1),
+        (DiffusionConfig, "prediction", "epsilon"),
+        (DiffusionConfig, "sampler", "ddmp"),
+        (DiffusionConfig, "schedule", 3),
+        (TrainingConfig, "optimiser", "sgd"),
+        (TrainingConfig, "deterministic", "yes"),
+        (ExperimentConfig, "seed", 1.5),
+        (ExperimentConfig, "seed", True),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused_by_name(kind, name, value):
+    with pytest.raises(RinError, match=f"option {name} = "):
+        from_dict(kind, {name: value})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_is_none_is_refused(seed):
+    with pytest.raises(RinError, match=f"seed {seed}"):
+        ExperimentConfig(seed=seed)
+
+
+def test_values_that_make_no_experiment_are_refused_from_json_too():
+    with pytest.raises(RinError, match="num_heads"):
+        from_dict(ExperimentConfig, {"model": {"num_heads": 7}})
+
+
+def changed(experiment, group, **changes):
+    return dataclasses.replace(experiment, **{group: dataclasses.replace(getattr(experiment, group), **changes)})
+
+
+def test_equal_experiments_do_not_differ():
+    assert differences(preset("digits"), preset("digits")) == []
+
+
+def test_changed_options_are_told_by_their_dotted_names():
+    before = preset("digits")
+    after = changed(changed(before, "training", batch_size=64), "model", compute_depth=(2, 3))
+    after = dataclasses.replace(after, seed=4)
+    assert differences(before, after) == [
+        "model.compute_depth was [2, 2] and is [2, 3]",
+        "seed was 0 and is 4",
+        "training.batch_size was 128 and is 64",
+    ]
+
+
+OTHER = {
+    "training.num_steps": 9, "training.log_every": 9, "training.held_out_every": 9, "training.sample_every": 9,
+    "training.checkpoint_every": 9, "training.keep_checkpoints": 9, "data.memory_gib": 9.0, "data.skip_broken": True,
+    "diffusion.sampler": "ddim", "diffusion.num_steps": 9, "diffusion.sampling_schedule": "linear",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_a_resumed_run_may_change_is_no_difference(name):
+    group, option = name.split(".")
+    before = preset("digits")
+    after = changed(before, group, **{option: OTHER[name]})
+    assert after != before
+    assert differences(before, after) == []
+
+
+def test_nothing_else_may_change():
+    assert set(OTHER) == FREE_TO_CHANGE
+    assert DataConfig().path == "digits"

@@ -1,0 +1,176 @@
+"""The loop, the held-out loss, checkpoints and the log."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rin.core.errors import RinError
+from rin.data import Batch, OpenedData
+from rin.data.image_sets import ImagesInMemory
+from rin.diffusion import Diffusion, DiffusionConfig
+from rin.nn import RIN, RINConfig
+from rin.training import checkpoint
+from rin.training.config import TrainingConfig
+from rin.training.held_out import TIMES, held_out_losses
+from rin.training.logging import Log, read_log
+from rin.training.trainer import Trainer
+
+MODEL = RINConfig(
+    shape=(1, 8, 8), patch_size=4, num_classes=3, num_latents=8, latent_dim=32, interface_dim=16,
+    compute_depth=(1, 1), num_heads=2, num_read_write_heads=2,
+)  # fmt: skip
+TRAINING = TrainingConfig(
+    num_steps=4, batch_size=12, warmup_steps=0, learning_rate=1e-3, log_every=2, held_out_every=0, sample_every=0,
+    checkpoint_every=2,
+)  # fmt: skip
+
+
+def pictures(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return ImagesInMemory(images, torch.arange(count) % 3, ("a", "b", "c"))
+
+
+def trainer(folder, training=TRAINING, diffusion=None, model=MODEL, held_out=6, num=30):
+    torch.manual_seed(0)
+    data = OpenedData(training=pictures(num), held_out=pictures(held_out, seed=1))
+    folder.mkdir(exist_ok=True)
+    process = Diffusion(diffusion or DiffusionConfig())
+    return Trainer(training, RIN(model), process, data, folder, seed=7, flip=True)
+
+
+@pytest.mark.parametrize("self_cond_by", ["mask", "share"])
+def test_accumulation_changes_a_batch_by_rounding_alone(tmp_path, self_cond_by):
+    diffusion = DiffusionConfig(self_cond_by=self_cond_by, self_cond_rate=0.5, label_drop_rate=0.3)
+    whole = trainer(tmp_path / "whole", diffusion=diffusion)
+    parts = trainer(tmp_path / "parts", dataclasses.replace(TRAINING, accumulation_steps=3), diffusion)
+    batch = Batch(*whole.data.training.get(torch.arange(12)))
+    for _ in range(3):
+        whole.update(batch)
+        parts.update(batch)
+    assert whole.loss_sum.item() == pytest.approx(parts.loss_sum.item(), abs=1e-5)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=2e-4)
+
+
+def test_one_batch_is_overfitted(tmp_path):
+    training = dataclasses.replace(
+        TRAINING, num_steps=100, learning_rate=3e-2, log_every=20, checkpoint_every=100
+    )
+    made = trainer(tmp_path, training, DiffusionConfig(prediction="x", loss_space="x", self_cond_rate=0.5))
+    made.data.training.pictures[:] = 255 * (torch.arange(30) % 2)[:, None, None, None]
+    made.run()
+    losses = [line["loss"] for line in read_log(tmp_path / "log.jsonl")]
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_dropout_differs_from_step_to_step_and_repeats(tmp_path):
+    model = dataclasses.replace(MODEL, dropout_rate=0.5)
+    one = trainer(tmp_path, model=model)
+    batch, everyone = Batch(*one.data.training.get(torch.arange(12))), torch.arange(12)
+    first = one.part_loss(batch, everyone).item()
+    assert one.part_loss(batch, everyone).item() == first
+    torch.rand(3)  # nobody else's draws matter
+    assert one.part_loss(batch, everyone).item() == first
+    one.step = 1
+    assert one.part_loss(batch, everyone).item() != first
+
+
+def test_every_line_has_the_mean_loss_since_the_line_before(tmp_path):
+    each = dataclasses.replace(TRAINING, log_every=1)
+    trainer(tmp_path / "each", each).run()
+    trainer(tmp_path / "two").run()
+    single = [line["loss"] for line in read_log(tmp_path / "each" / "log.jsonl")]
+    double = [line["loss"] for line in read_log(tmp_path / "two" / "log.jsonl")]
+    assert double == pytest.approx([sum(single[:2]) / 2, sum(single[2:]) / 2], rel=1e-6)
+
+
+def test_the_held_out_loss_is_by_noise_level_and_does_not_depend_on_the_batch_size(tmp_path):
+    made = trainer(tmp_path)
+    made.model.eval()
+    few, many = (
+        held_out_losses(made.model, made.process, made.data.held_out, size, torch.device("cpu")) for size in (1, 6)
+    )
+    assert list(few) == [str(t) for t in TIMES] == [f"0.{tenth}" for tenth in range(1, 10)]
+    assert list(few.values()) == pytest.approx(list(many.values()), rel=1e-5)
+    assert len(set(few.values())) == len(TIMES)
+
+
+def test_held_out_losses_are_logged_of_the_average(tmp_path):
+    training = dataclasses.replace(TRAINING, held_out_every=4, average_decay=0.0, learning_rate=1e-2)
+    made = trainer(tmp_path, training)
+    made.run()
+    line = read_log(tmp_path / "log.jsonl")[-1]
+    found = held_out_losses(made.average.model, made.process, made.data.held_out, 12, torch.device("cpu"))
+    assert line["held_out_loss_by_t"] == found
+    assert line["held_out_loss"] == pytest.approx(sum(found.values()) / 9)
+
+
+def test_a_checkpoint_has_model_average_and_optimiser_without_pickle(tmp_path):
+    trainer(tmp_path).run()
+    newest = checkpoint.latest(tmp_path / "checkpoints")
+    assert newest is not None
+    assert sorted(path.name for path in newest.iterdir()) == [
+        "average.safetensors", "model.safetensors", "optimiser.safetensors", "state.json",
+    ]  # fmt: skip
+    assert json.loads((newest / "state.json").read_text())["step"] == 4
+    assert "blocks.0.read.attention.query.weight/exp_avg" in load_file(newest / "optimiser.safetensors")
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, step, {"model": {"w": torch.ones(2) * step}}, {"step": step}, keep=2)
+    assert [path.name for path in checkpoint.all_checkpoints(tmp_path)] == ["step-000000004", "step-000000005"]
+    tensors, state = checkpoint.load(checkpoint.all_checkpoints(tmp_path)[-1])
+    assert tensors["model"]["w"].tolist() == [5, 5]
+    assert state == {"step": 5}
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_ones(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 1, {"model": {"w": torch.ones(2)}}, {"step": 1}, keep=2)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(RinError, match=r"No space left.*step-000000001"):
+        checkpoint.save(tmp_path, 2, {"model": {"w": torch.ones(2)}}, {"step": 2}, keep=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = checkpoint.save(tmp_path, 1, {"model": {"w": torch.ones(2)}}, {"step": 1}, keep=2)
+    (path / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(RinError, match="step-000000001 is damaged"):
+        checkpoint.load(path)
+
+
+def test_a_log_is_rewound_to_a_step_and_a_torn_line_dropped(tmp_path):
+    with (tmp_path / "log.jsonl").open("w") as file:
+        file.writelines(json.dumps({"step": step, "loss": 0.1 + 0.2}) + "\n" for step in (1, 2, 3))
+        file.write('{"step": 4, "lo')
+    Log(tmp_path, 2).close()
+    assert read_log(tmp_path / "log.jsonl") == [{"step": step, "loss": 0.1 + 0.2} for step in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_steps", 0), ("batch_size", 0), ("accumulation_steps", 5), ("learning_rate", 0.0),
+        ("average_decay", 1.0), ("lr_schedule", "exp"), ("keep_checkpoints", 0), ("weight_decay", -1.0),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_refused_by_name(field, value):
+    with pytest.raises(RinError, match="schedule" if field == "lr_schedule" else field):
+        dataclasses.replace(TRAINING, **{field: value})
+
+
+def test_losses_of_the_first_step_are_finite_for_every_prediction(tmp_path):
+    for prediction in ("eps", "x", "v"):
+        made = trainer(tmp_path, diffusion=DiffusionConfig(prediction=prediction, loss_space="eps"))
+        made.update(Batch(*made.data.training.get(torch.arange(12))))
+        assert math.isfinite(made.loss_sum.item())
