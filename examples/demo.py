@@ -17,7 +17,7 @@ from rin.data import ImageSet
 from rin.evaluation.outputs import write_samples
 from rin.evaluation.sampling import sample_pictures, spread_labels
 
-SHOWN, MEASURED, SEED = 100, 1000, 1
+SHOWN, MEASURED, SEED, GUIDANCE = 100, 1000, 1, 1.0
 
 
 def everything(images: ImageSet):
@@ -36,12 +36,20 @@ def main(folder: Path) -> None:
 
     print("Sampling ...", flush=True)
     labels = spread_labels(range(10), SHOWN)
-    shown = sample_pictures(trained.model, trained.process, labels, SHOWN, seed=SEED, batch_size=SHOWN, num_frames=40)
+    shown = sample_pictures(
+        trained.model, trained.process, labels, SHOWN, seed=SEED, batch_size=SHOWN, num_frames=40, guidance=GUIDANCE
+    )
     for name in ("samples.png", "denoising.gif"):
         write_samples(shown, labels, trained.class_names, SHOWN // 10, folder / name)
     measured_labels = spread_labels(range(10), MEASURED)
     drawn = sample_pictures(
-        trained.model, trained.process, measured_labels, MEASURED, seed=SEED + 1, batch_size=MEASURED // 4
+        trained.model,
+        trained.process,
+        measured_labels,
+        MEASURED,
+        seed=SEED + 1,
+        batch_size=MEASURED // 4,
+        guidance=GUIDANCE,
     )
 
     data = rin.open_data(experiment.data, experiment.model.shape)

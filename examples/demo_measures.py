@@ -144,12 +144,12 @@ def describe(measures: DemoMeasures) -> str:
         (
             "  their ratio: near 0, copies of training digits; well above 1, no digits",
             f"{found.distance_ratio:.2f}",
-            "good: 0.90 to 1.10",
+            "good: 0.90 or more, the nearer to 1 the better",
         ),
         (
             "  the ratio of the medians",
             f"{found.median_distance_ratio:.2f}",
-            "good: 0.90 to 1.10",
+            "good: 0.90 or more, the nearer to 1 the better",
         ),
     )
     what, value = (max(len(line[column]) for line in lines) for column in (0, 1))

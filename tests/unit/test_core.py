@@ -138,6 +138,9 @@ def test_pytorchs_seed_depends_on_seed_step_and_place_and_fits_63_bits():
 def test_the_seeds_of_pictures_number_them_within_their_seed():
     assert picture_seeds(3, 5, 3).tolist() == [3 * 2**32 + place for place in (5, 6, 7)]
     assert picture_seeds(0, 0, 2).tolist() == [0, 1]
+    for seed in (-1, 2**31):
+        with pytest.raises(RinError, match=str(seed)):
+            picture_seeds(seed, 0, 1)
 
 
 def full_condition():

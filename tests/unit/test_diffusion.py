@@ -474,6 +474,13 @@ def test_latents_are_carried_from_step_to_step():
     assert [latents.unique().item() for latents in carried[1:]] == [1.0, 2.0]
     assert [step.latents.unique().item() for step in steps] == [1.0, 2.0, 3.0]
     assert not any(model.asked("latents_only"))
+    assert not any(model.asked("gradient"))
+
+
+def test_too_few_draws_of_recorded_noise_are_refused():
+    process, noise = Diffusion(DiffusionConfig(sampler="ddpm")), torch.zeros(2, 1, 1, 2, 2)
+    with pytest.raises(RinError, match="draw 3 is missing"):
+        process.sample(Answering(), (1, 1, 2, 2), num_steps=3, noise=list(noise))
 
 
 def guided(guidance, told=0.2, untold=-0.1):

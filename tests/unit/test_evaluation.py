@@ -12,30 +12,30 @@ from rin.evaluation.sampling import Sampled, sample_pictures, spread_labels
 from tests.unit.models import moved, small
 
 
-def plain(count, channels=3, size=32):
+def plain(count, channels=3, size=48):
     """Pictures each of one grey level: the first 0, the second 10, and so on."""
     return (torch.arange(count, dtype=torch.uint8) * 10).reshape(-1, 1, 1, 1).expand(count, channels, size, size)
 
 
 @pytest.mark.parametrize(("count", "columns", "rows_columns"), [(5, 2, (3, 2)), (5, None, (2, 3)), (2, 8, (1, 2))])
-def test_a_grid_puts_pictures_row_by_row_with_white_gaps(count, columns, rows_columns):
+def test_a_grid_puts_pictures_row_by_row_with_grey_gaps(count, columns, rows_columns):
     rows, across = rows_columns
     canvas = grid(plain(count), columns)
-    assert canvas.shape == (1, 3, rows * 36 + 4, across * 36 + 4)
+    assert canvas.shape == (1, 3, rows * 54 + 6, across * 54 + 6)
     covered = torch.zeros(canvas.shape[2:], dtype=torch.bool)
     for place in range(count):
-        top, left = 4 + place // across * 36, 4 + place % across * 36
-        assert canvas[0, :, top : top + 32, left : left + 32].unique().tolist() == [place * 10]
-        covered[top : top + 32, left : left + 32] = True
-    assert canvas[0, :, ~covered].unique().tolist() == [255]
+        top, left = 6 + place // across * 54, 6 + place % across * 54
+        assert canvas[0, :, top : top + 48, left : left + 48].unique().tolist() == [place * 10]
+        covered[top : top + 48, left : left + 48] = True
+    assert canvas[0, :, ~covered].unique().tolist() == [128]
 
 
 def test_a_grid_enlarges_small_pictures_pixel_by_pixel():
     picture = torch.arange(8 * 12, dtype=torch.uint8).reshape(1, 1, 8, 12)
     canvas = grid(picture)
-    assert canvas.shape == (1, 1, 32 + 8, 48 + 8)
-    assert torch.equal(canvas[:, :, 4:36:4, 4:52:4], picture)
-    assert torch.equal(canvas[:, :, 7:36:4, 7:52:4], picture)
+    assert canvas.shape == (1, 1, 48 + 12, 72 + 12)
+    assert torch.equal(canvas[:, :, 6:54:6, 6:78:6], picture)
+    assert torch.equal(canvas[:, :, 11:54:6, 11:78:6], picture)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "L"), (3, "RGB"), (4, "RGBA"), (5, "L")])
@@ -112,7 +112,7 @@ def test_samples_become_an_animation_of_grids(tmp_path):
     write_samples(SAMPLED, None, [], 3, tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as image:
         assert image.n_frames == 2
-        assert image.size == (3 * 36 + 4, 40)
+        assert image.size == (3 * 54 + 6, 60)
 
 
 @pytest.mark.parametrize("labels", [[2, 0, 1], None])

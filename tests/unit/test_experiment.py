@@ -76,6 +76,9 @@ def test_unknown_options_are_named_with_the_nearest(kind, stored, words):
         (RINConfig, "patch_size", None),
         (RINConfig, "shape", 3),
         (RINConfig, "shape", "3,8,8"),
+        (RINConfig, "shape", ["a", 8, 8]),
+        (RINConfig, "compute_depth", [1.5, True]),
+        (TrainingConfig, "betas", [0.5]),
         (RINConfig, "dropout_rate", "0.1"),
         (RINConfig, "dropout_rate", False),
         (DiffusionConfig, "normalise_input", 1),
@@ -113,20 +116,20 @@ def test_equal_experiments_do_not_differ():
 
 
 def test_changed_options_are_told_by_their_dotted_names():
-    before = preset("digits")
+    before = preset("cifar10")
     after = changed(changed(before, "training", batch_size=64), "model", compute_depth=(2, 3))
     after = dataclasses.replace(after, seed=4)
     assert differences(before, after) == [
-        "model.compute_depth was [2, 2] and is [2, 3]",
+        "model.compute_depth was [2, 2, 2] and is [2, 3]",
         "seed was 0 and is 4",
-        "training.batch_size was 128 and is 64",
+        "training.batch_size was 256 and is 64",
     ]
 
 
 OTHER = {
     "training.num_steps": 9, "training.log_every": 9, "training.held_out_every": 9, "training.sample_every": 9,
     "training.checkpoint_every": 9, "training.keep_checkpoints": 9, "data.memory_gib": 9.0, "data.skip_broken": True,
-    "diffusion.sampler": "ddim", "diffusion.num_steps": 9, "diffusion.sampling_schedule": "linear",
+    "diffusion.sampler": "ddpm-small", "diffusion.num_steps": 9, "diffusion.sampling_schedule": "linear",
 }  # fmt: skip
 
 

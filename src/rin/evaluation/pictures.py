@@ -16,11 +16,12 @@ Sheet = UInt8[Tensor, "1 c down across"]
 """One picture of many."""
 
 _GAP = 0.125  # between pictures, over their side
-_SMALLEST_SIDE = 32  # pictures are enlarged to at least this, pixel by pixel
+_GREY = 128  # of the gap: neither paper nor ink
+_SMALLEST_SIDE = 48  # pictures are enlarged to at least this, pixel by pixel
 
 
 def grid(pictures: Pictures, columns: int | None = None) -> Sheet:
-    """One picture of all, row by row, with a white gap between them; small ones are enlarged.
+    """One picture of all, row by row, with a grey gap between them; small ones are enlarged.
 
     Args:
         pictures: images (b c h w).
@@ -34,7 +35,7 @@ def grid(pictures: Pictures, columns: int | None = None) -> Sheet:
     columns = min(columns or math.ceil(math.sqrt(count)), count)
     rows = math.ceil(count / columns)
     size = (1, channels, rows * (height + gap) + gap, columns * (width + gap) + gap)
-    canvas = torch.full(size, 255, dtype=torch.uint8)
+    canvas = torch.full(size, _GREY, dtype=torch.uint8)
     for place, picture in enumerate(pictures):
         top, left = (gap + (place // columns) * (height + gap), gap + (place % columns) * (width + gap))
         canvas[0, :, top : top + height, left : left + width] = picture

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ class Trainer:
         self.checkpoints = folder / "checkpoints"
         self.step = self.last_logged = 0
         self.loss_sum = torch.zeros((), device=self.device)
-        torch.use_deterministic_algorithms(config.deterministic)
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats only under this
+            torch.use_deterministic_algorithms(True)
 
     def run(self) -> None:
         """Trains to the end, going on from the newest checkpoint if there is one."""

@@ -1,0 +1,71 @@
+"""What the README says works as it is written."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rin.cli.arguments import parse
+from rin.cli.info import InfoArguments
+from rin.cli.sample import SampleArguments
+from tests.end_to_end.commands import TINY, rin
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands():
+    """Every `rin ...` in a block or between backticks that is a whole command."""
+    in_blocks = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("rin ")]
+    in_text = [text for text in re.findall(r"`(rin (?:train|sample|info)[^`]*)`", README) if "PRESET" not in text]
+    return in_blocks + [text for text in in_text if text not in in_blocks]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme_is_understood(command):
+    _, name, *arguments = shlex.split(command)
+    if name == "train":
+        result = rin(name, *arguments, *([] if "--help" in arguments else ["--dry-run"]))
+        assert result.returncode == 0, result.stderr
+    else:
+        parse({"sample": SampleArguments, "info": InfoArguments}[name], arguments, f"rin {name}")
+
+
+def test_the_make_targets_of_the_readme_are_there():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"^make ([\w-]+)$|`make ([\w-]+)`", README, flags=re.MULTILINE))
+    assert {first or second for first, second in named} <= targets
+    assert {"demo", "test"} <= targets
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    run = tmp_path / "demo" / "run"
+    result = rin("train", "digits", *TINY, "--training.num-steps", "2", "--out", run)
+    assert result.returncode == 0, result.stderr
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks("python")
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    names = {}
+    exec(block, names)
+    assert names["images"].shape == (3, 1, 8, 8)
+    assert (tmp_path / "demo" / "model" / "model.safetensors").exists()
+
+
+def test_the_tree_of_the_readme_is_there():
+    tree = [line.split("  ")[0] for line in blocks("")[-1].splitlines() if line.strip()]
+    paths = [path for line in tree for path in re.split(r", ", line)]
+    for path in paths:
+        assert (ROOT / path).exists() or (ROOT / "src" / "rin" / path).exists(), path
+    for folder in (ROOT / "src" / "rin").iterdir():
+        if folder.is_dir() and not folder.name.startswith("__"):
+            assert f"src/rin/{folder.name}" in paths, folder.name
+
+
+def test_the_pictures_of_the_readme_are_there():
+    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README) + re.findall(r"\]\((docs/[^)]+)\)", README):
+        assert (ROOT / path).exists(), path
