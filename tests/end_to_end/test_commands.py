@@ -67,7 +67,7 @@ def test_a_picture_is_the_same_at_any_number_and_batch_size(run, tmp_path):
 
 def test_samplers_guidance_and_seeds_are_followed(run, tmp_path):
     results = []
-    for number, options in enumerate(([], ["--sampler", "ddim"], ["--guidance", "2.0"], ["--seed", "1"])):
+    for number, options in enumerate(([], ["--sampler", "ddpm"], ["--guidance", "2.0"], ["--seed", "1"])):
         out = tmp_path / f"{number}.npz"
         assert rin("sample", run, "--num", "4", "--steps", "3", "--out", out, *options).returncode == 0
         results.append(load_arrays(out)["images"])
