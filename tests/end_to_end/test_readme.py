@@ -16,7 +16,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    """The contents of the fenced blocks of a language, or of none."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return [content for name, content in fenced if name == language]
 
 
 def commands():
@@ -57,8 +59,8 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 
 
 def test_the_tree_of_the_readme_is_there():
-    tree = [line.split("  ")[0] for line in blocks("")[-1].splitlines() if line.strip()]
-    paths = [path for line in tree for path in re.split(r", ", line)]
+    (tree,) = blocks("")
+    paths = [path for line in tree.splitlines() for path in line.split("  ")[0].split(", ")]
     for path in paths:
         assert (ROOT / path).exists() or (ROOT / "src" / "rin" / path).exists(), path
     for folder in (ROOT / "src" / "rin").iterdir():
