@@ -149,7 +149,7 @@ def train(experiment: ExperimentConfig, folder: str | Path) -> Trained:
     folder = Path(folder)
     data = open_run_data(experiment)
     if broken := (*data.training.broken, *data.held_out.broken):
-        LOGGER.warning("passed over %d pictures that cannot be read, %s first", len(broken), broken[0])
+        LOGGER.warning("pictures passed over because they cannot be read: %d, %s first", len(broken), broken[0])
     experiment = settle(experiment, data)
     class_names = data.training.class_names if experiment.model.num_classes else ()
     _claim(folder, experiment, class_names)

@@ -4,6 +4,7 @@ A mistake or a mishap is one line on standard error and status 2; an interrupt i
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -46,6 +47,9 @@ def _run(arguments: list[str]) -> int:
     except RinError as error:
         print(f"rin: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `rin info | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("rin: interrupted", file=sys.stderr)
         return 130

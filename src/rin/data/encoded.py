@@ -61,7 +61,7 @@ class Encoded:
 
     def refusal(self, place: int, error: BrokenPictureError) -> RinError:
         """What to tell a person about the broken picture at a place of this set."""
-        way_out = "replace or remove it, or skip all such pictures with --data.skip-broken True"
+        way_out = "replace or remove it, or skip all such pictures with --data.skip-broken"
         return RinError(f"cannot read the picture {self.name_at(place)}: {error.reason}; {way_out}")
 
 
