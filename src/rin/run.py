@@ -18,13 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rin.core.denoiser import Condition, check_labels
 from rin.core.distributed import device
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER
-from rin.core.seeds import picture_seeds
 from rin.data import OpenedData, open_data
 from rin.diffusion import Diffusion, DiffusionConfig, SamplingOptions, SamplingStep
+from rin.evaluation.sampling import seeded_steps
 from rin.experiment import FORMAT_VERSION, ExperimentConfig, differences, from_dict, to_dict
 from rin.nn import RIN, RINConfig
 from rin.training import checkpoint
@@ -72,13 +71,8 @@ class Trained:
         **options: Unpack[SamplingOptions],
     ) -> Iterator[SamplingStep]:  # fmt: skip
         """The same step by step, for those who want to watch."""
-        where = next(self.model.parameters()).device
-        labels = list(labels) if labels is not None else None
-        check_labels(labels or [], self.model.config.num_classes)
         count = len(labels) if labels is not None else num or 1
-        condition = None if labels is None else Condition(labels=torch.tensor(labels, device=where))
-        seeded: SamplingOptions = {"seeds": picture_seeds(seed, first, count), **options}
-        return self.process.steps(self.model, (count, *self.model.config.shape), condition, **seeded)
+        return seeded_steps(self.model, self.process, labels, count, seed, first, **options)
 
     def save(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.

@@ -1,6 +1,6 @@
 """Many samples, batch by batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Unpack
 
 import torch
@@ -11,7 +11,7 @@ from rin.core.progress import progress_bar
 from rin.core.seeds import picture_seeds
 from rin.core.shapes import Pictures
 from rin.data import to_pictures
-from rin.diffusion import Diffusion, SamplingOptions
+from rin.diffusion import Diffusion, SamplingOptions, SamplingStep
 from rin.nn import RIN
 
 
@@ -23,6 +23,37 @@ class Sampled(NamedTuple):
 
     frames: list[Pictures]
     """All samples at some steps on the way, the last ones at the end; empty if not asked for."""
+
+
+def seeded_steps(
+    model: RIN,
+    process: Diffusion,
+    labels: Sequence[int] | None,
+    num: int,
+    seed: int,
+    first: int,
+    **options: Unpack[SamplingOptions],
+) -> Iterator[SamplingStep]:
+    """Draws pictures `first` to `first + num` of a seed, step by step; each starts from its own noise.
+
+    Args:
+        model: the network, in evaluation mode.
+        process: its diffusion.
+        labels: the class of each; None asks for none.
+        num: how many.
+        seed: of the noise.
+        first: the number of the first picture of that seed.
+        **options: see `SamplingOptions`.
+
+    Raises:
+        RinError: a class that the model does not have, or options that it cannot follow.
+    """
+    check_labels(list(labels or []), model.config.num_classes)
+    condition = None
+    if labels is not None:
+        condition = Condition(labels=torch.tensor(labels, device=next(model.parameters()).device))
+    seeded: SamplingOptions = {"seeds": picture_seeds(seed, first, num), **options}
+    return process.steps(model, (num, *model.config.shape), condition, **seeded)
 
 
 def sample_pictures(
@@ -55,8 +86,6 @@ def sample_pictures(
             raise RinError(f"{number} {what}: take 1 or more")
     if labels is not None and len(labels) != num:
         raise RinError(f"{len(labels)} labels for {num} samples: give one a sample")
-    check_labels(list(labels or []), model.config.num_classes)
-    where = next(model.parameters()).device
     num_steps = options.get("num_steps") or process.config.num_steps
     kept = {round(moment) for moment in torch.linspace(0, num_steps - 1, min(num_frames, num_steps)).tolist()}
     finished: list[Pictures] = []
@@ -64,14 +93,10 @@ def sample_pictures(
     with progress_bar("sampling", -(-num // batch_size) * num_steps) as bar:
         for places in torch.arange(num).split(batch_size):
             first, count = int(places[0]), len(places)
-            condition = None
-            if labels is not None:
-                condition = Condition(labels=torch.tensor(labels[first : first + count], device=where))
-            seeded: SamplingOptions = {"seeds": picture_seeds(seed, first, count), **options}
-            shape = (count, *model.config.shape)
+            asked = None if labels is None else labels[first : first + count]
             frames: list[Pictures] = []
             step = None
-            for number, step in enumerate(process.steps(model, shape, condition, **seeded)):
+            for number, step in enumerate(seeded_steps(model, process, asked, count, seed, first, **options)):
                 if number in kept:
                     frames.append(to_pictures(step.x_t.cpu()))
                 bar.advance()
