@@ -122,7 +122,7 @@ def training_loss(case, process, model, step):
     def mask(name):
         return case.flat(f"step{step}/{name}").bool() if f"step{step}/{name}" in case else None
 
-    losses = process.loss(
+    return process.loss(
         model,
         case.data(f"step{step}/image") * 2 - 1,
         Condition(labels=case.labels()),
@@ -132,7 +132,6 @@ def training_loss(case, process, model, step):
         keep=mask("label_keep"),
         keep_in_estimate=mask("label_keep_estimate"),
     )
-    return losses.mean()
 
 
 def check_gradients(case, model):

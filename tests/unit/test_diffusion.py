@@ -165,7 +165,7 @@ def test_the_loss_is_the_squared_error_in_its_space(space, loss_space, scale):
     config = DiffusionConfig(schedule="linear", prediction=space, loss_space=loss_space, input_scale=scale)
     output = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(5))
     model = Answering(lambda _x, _gamma, _condition: output)
-    loss = Diffusion(config).loss(model, x_0, t=t, noise=noise)
+    loss = Diffusion(config).losses(model, x_0, t=t, noise=noise)
     x_t = corrupt(x_0 * scale, noise, gamma)
     expected = expected_loss(space, loss_space, output, x_0 * scale, noise, x_t, gamma, scale)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
@@ -185,7 +185,7 @@ def test_an_x_loss_has_no_gradient_outside_the_clip_and_a_v_loss_has(loss_space,
         target = torch.full_like(x_0, size)
         eps = (x_t - (1 - t).sqrt() * target) / t.sqrt()
         output = truth(space, target, eps, 1 - t).requires_grad_()
-        loss = Diffusion(config).loss(Answering(lambda *_, output=output: output), x_0, t=t, noise=noise)
+        loss = Diffusion(config).losses(Answering(lambda *_, output=output: output), x_0, t=t, noise=noise)
         (gradient,) = torch.autograd.grad(loss.sum(), output)
         assert gradient.any().item() is wanted
 
@@ -194,7 +194,7 @@ def test_the_loss_is_one_number_an_example():
     x_0, _ = example()
     output = torch.zeros_like(x_0)
     noise = torch.stack([torch.full_like(x_0[0], size) for size in (0.0, 1.0, 2.0)])
-    loss = Diffusion(DiffusionConfig()).loss(Answering(lambda *_: output), x_0, noise=noise)
+    loss = Diffusion(DiffusionConfig()).losses(Answering(lambda *_: output), x_0, noise=noise)
     torch.testing.assert_close(loss, torch.tensor([0.0, 1.0, 4.0]))
 
 
@@ -204,18 +204,19 @@ def test_a_loss_is_a_function_of_its_chance():
     _, _, condition = inputs(config, batch=3)
     x_0 = torch.rand(3, *config.shape) * 2 - 1
     process = Diffusion(DiffusionConfig(label_drop_rate=0.5))
-    first = process.loss(model, x_0, condition, chance=chance(3))
-    assert torch.equal(process.loss(model, x_0, condition, chance=chance(3)), first)
-    assert not torch.equal(process.loss(model, x_0, condition, chance=chance(3, step=1)), first)
+    first = process.losses(model, x_0, condition, chance=chance(3))
+    assert torch.equal(process.losses(model, x_0, condition, chance=chance(3)), first)
+    assert torch.equal(process.loss(model, x_0, condition, chance=chance(3)), first.mean())
+    assert not torch.equal(process.losses(model, x_0, condition, chance=chance(3, step=1)), first)
     part = Chance(11, 0, torch.arange(1, 3))
     rows = slice(1, 3)
-    torch.testing.assert_close(process.loss(model, x_0[rows], condition.rows(rows), chance=part), first[rows])
+    torch.testing.assert_close(process.losses(model, x_0[rows], condition.rows(rows), chance=part), first[rows])
 
 
 def test_what_is_not_given_is_drawn_by_purpose():
     x_0, _ = example()
     model, source = Answering(), chance(3)
-    Diffusion(DiffusionConfig(schedule="linear", self_cond_rate=0.5)).loss(model, x_0, chance=source)
+    Diffusion(DiffusionConfig(schedule="linear", self_cond_rate=0.5)).losses(model, x_0, chance=source)
     gamma = 1 - source.uniform(Purpose.TIME)
     torch.testing.assert_close(model.calls[0]["gamma"], gamma)
     x_t = corrupt(x_0, source.normal(Purpose.NOISE, x_0.shape[1:]), gamma)
@@ -228,7 +229,7 @@ def test_the_estimate_is_a_pass_without_gradient_on_the_same_noisy_data_from_no_
     x_0, _ = example()
     model = Answering()
     self_cond = torch.tensor([True, False, True])
-    Diffusion(DiffusionConfig()).loss(model, x_0, self_cond=self_cond)
+    Diffusion(DiffusionConfig()).losses(model, x_0, self_cond=self_cond)
     first, second = model.calls
     assert first["latents_only"]
     assert not second["latents_only"]
@@ -242,7 +243,7 @@ def test_the_estimate_is_a_pass_without_gradient_on_the_same_noisy_data_from_no_
 
 def test_without_self_conditioning_there_is_one_pass():
     model = Answering()
-    Diffusion(DiffusionConfig(self_cond_rate=0.0)).loss(model, example()[0])
+    Diffusion(DiffusionConfig(self_cond_rate=0.0)).losses(model, example()[0])
     assert len(model.calls) == 1
     assert model.calls[0]["latents_prev"] is None
 
@@ -253,7 +254,7 @@ def test_the_estimate_pass_has_dropout_of_its_own():
     mlp = model.blocks[0].compute[0].mlp
     mlp.down.register_forward_pre_hook(lambda _, arguments: drawn.append(arguments[0].detach() == 0))
     x, _, condition = inputs(config)
-    Diffusion(DiffusionConfig()).loss(model, x, condition, t=torch.tensor([0.3, 0.3]))
+    Diffusion(DiffusionConfig()).losses(model, x, condition, t=torch.tensor([0.3, 0.3]))
     estimate_pass, main_pass = drawn
     assert estimate_pass.any()
     assert main_pass.any()
@@ -265,7 +266,7 @@ def test_label_drops_of_the_two_passes_are_draws_of_their_own():
     x_0 = torch.zeros(400, 1, 2, 2)
     model = Answering()
     process = Diffusion(DiffusionConfig(label_drop_rate=0.3))
-    process.loss(model, x_0, Condition(labels=torch.zeros(400, dtype=torch.int64)), chance=chance(400))
+    process.losses(model, x_0, Condition(labels=torch.zeros(400, dtype=torch.int64)), chance=chance(400))
     first, second = (condition.labels == -1 for condition in model.asked("condition"))
     assert first.float().mean().item() == pytest.approx(0.3, abs=0.06)
     assert second.float().mean().item() == pytest.approx(0.3, abs=0.06)
@@ -277,7 +278,7 @@ def test_given_label_drops_are_taken_as_they_are():
     model = Answering()
     keep, keep_in_estimate = torch.tensor([True, False, True]), torch.tensor([False, True, True])
     labels = torch.tensor([4, 3, 2])
-    Diffusion(DiffusionConfig()).loss(
+    Diffusion(DiffusionConfig()).losses(
         model, x_0, Condition(labels=labels), keep=keep, keep_in_estimate=keep_in_estimate
     )
     assert [condition.labels.tolist() for condition in model.asked("condition")] == [[-1, 3, 2], [4, -1, 2]]
@@ -285,7 +286,7 @@ def test_given_label_drops_are_taken_as_they_are():
 
 def test_without_label_dropping_every_label_is_told():
     model, labels = Answering(), torch.tensor([4, 3, 2])
-    Diffusion(DiffusionConfig()).loss(model, example()[0], Condition(labels=labels))
+    Diffusion(DiffusionConfig()).losses(model, example()[0], Condition(labels=labels))
     assert all(torch.equal(condition.labels, labels) for condition in model.asked("condition"))
 
 
@@ -332,7 +333,7 @@ def test_normalising_divides_what_the_network_sees_by_its_population_deviation(n
     t = torch.tensor([0.2, 0.5, 0.8])
     config = DiffusionConfig(schedule="linear", normalise_input=normalise, input_scale=0.5)
     model = Answering(lambda _x, _gamma, _condition: torch.zeros_like(x_0))
-    loss = Diffusion(config).loss(model, x_0, t=t, noise=noise)
+    loss = Diffusion(config).losses(model, x_0, t=t, noise=noise)
     x_t = corrupt(x_0 * 0.5, noise, 1 - t)
     deviation = x_t.flatten(1).var(1, correction=0).sqrt()
     expected = x_t / column(deviation) if normalise else x_t
@@ -357,7 +358,7 @@ def test_normalising_leaves_context_frames_as_they_are():
     x, _, condition = inputs(config)
     cut = []
     model.tokenizer.cut = lambda clip, cut_as_ever=model.tokenizer.cut: (cut.append(clip), cut_as_ever(clip))[1]
-    Diffusion(DiffusionConfig(normalise_input=True, self_cond_rate=0.0)).loss(model, x * 4, condition)
+    Diffusion(DiffusionConfig(normalise_input=True, self_cond_rate=0.0)).losses(model, x * 4, condition)
     noisy, context = cut
     torch.testing.assert_close(noisy.flatten(1).std(1, correction=0), torch.ones(2))
     assert torch.equal(context, condition.context)

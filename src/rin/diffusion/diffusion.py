@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypedDict, Unpack
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rin.core.denoiser import Condition, Denoiser
@@ -43,6 +43,28 @@ class SamplingOptions(TypedDict, total=False):
     """Every draw in order, the starting point first, instead of seeds."""
 
 
+class Draws(TypedDict, total=False):
+    """What a loss draws by chance, and can be given instead; what is absent or None is drawn."""
+
+    t: PerExample | None
+    """Times in [0, 1] (b)."""
+
+    noise: Examples | None
+    """Standard normal noise, of x_0's shape."""
+
+    self_cond: Mask | None
+    """The examples that start from estimated latents (b)."""
+
+    keep: Mask | None
+    """The examples that keep their labels in the main pass (b)."""
+
+    keep_in_estimate: Mask | None
+    """Those that keep them in the first pass, which drops its own (b)."""
+
+    chance: Chance | None
+    """Where to draw the rest from; None draws from PyTorch's own generator."""
+
+
 class SamplingStep(NamedTuple):
     """Where a sampling run stands after a step; data in [-1, 1]."""
 
@@ -64,39 +86,31 @@ class Diffusion:
         self.schedule = parse_schedule(config.schedule)
 
     def loss(
-        self,
-        model: Denoiser,
-        x_0: Examples,
-        condition: Condition | None = None,
-        *,
-        t: PerExample | None = None,
-        noise: Examples | None = None,
-        self_cond: Mask | None = None,
-        keep: Mask | None = None,
-        keep_in_estimate: Mask | None = None,
-        chance: Chance | None = None,
+        self, model: Denoiser, x_0: Examples, condition: Condition | None = None, **draws: Unpack[Draws]
+    ) -> Float[Tensor, ""]:
+        """The loss of a batch: the mean of `losses`, which has the arguments."""
+        return self.losses(model, x_0, condition, **draws).mean()
+
+    def losses(
+        self, model: Denoiser, x_0: Examples, condition: Condition | None = None, **draws: Unpack[Draws]
     ) -> PerExample:
-        """The squared error of each example, averaged over its numbers; their mean is the batch's loss.
+        """The squared error of each example, averaged over its numbers.
 
         A first pass without gradient estimates the latents; the second starts from them where `self_cond` says so,
-        and from zeros elsewhere (paper section 3.2). What is not given is drawn from `chance`.
+        and from zeros elsewhere (paper section 3.2).
 
         Args:
             model: the denoiser.
             x_0: clean data in [-1, 1] (b ...).
             condition: what the examples are to show.
-            t: times in [0, 1] (b).
-            noise: standard normal noise, of x_0's shape.
-            self_cond: the examples that start from estimated latents (b).
-            keep: the examples that keep their labels in the main pass (b).
-            keep_in_estimate: those that keep them in the first pass, which drops its own (b).
-            chance: where to draw from; None draws from PyTorch's own generator.
+            **draws: see `Draws`.
 
         Returns:
             One loss an example (b).
         """
         config = self.config
-        chance = chance or Chance.fresh(x_0.shape[0], x_0.device)
+        t, noise, self_cond = draws.get("t"), draws.get("noise"), draws.get("self_cond")
+        chance = draws.get("chance") or Chance.fresh(x_0.shape[0], x_0.device)
         t = chance.uniform(Purpose.TIME) if t is None else t
         noise = chance.normal(Purpose.NOISE, x_0.shape[1:]) if noise is None else noise
         self_cond = self_cond_mask(config, chance, x_0.shape[0]) if self_cond is None else self_cond
@@ -104,8 +118,8 @@ class Diffusion:
         clean, gamma = x_0 * config.input_scale, self.schedule(t)
         x_t = corrupt(clean, noise, gamma)
         model_input = self._model_input(x_t)
-        told_in_estimate = self._drop(condition, keep_in_estimate, chance, Purpose.KEEP_LABELS_ESTIMATE)
-        told = self._drop(condition, keep, chance, Purpose.KEEP_LABELS)
+        told_in_estimate = self._drop(condition, draws.get("keep_in_estimate"), chance, Purpose.KEEP_LABELS_ESTIMATE)
+        told = self._drop(condition, draws.get("keep"), chance, Purpose.KEEP_LABELS)
 
         latents_prev = None
         if config.self_cond_rate:

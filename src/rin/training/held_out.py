@@ -34,7 +34,7 @@ def held_out_losses(
         x_0, condition = to_floats(pictures.to(device)), condition_of(model, labels.to(device))
         everyone = torch.ones(len(places), dtype=torch.bool, device=device)
         for number, t in enumerate(TIMES):
-            losses = process.loss(
+            losses = process.losses(
                 model,
                 x_0,
                 condition,

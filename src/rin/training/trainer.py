@@ -137,7 +137,7 @@ class Trainer:
         self_cond = self_cond_mask(self.process.config, chance, self.config.batch_size)
         torch.manual_seed(torch_seed(self.seed, self.step, int(part[0])))  # dropout and stochastic depth
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-            return self.process.loss(self.model, x_0, condition, self_cond=self_cond, chance=chance).mean()
+            return self.process.loss(self.model, x_0, condition, self_cond=self_cond, chance=chance)
 
     def record(self, lr: float) -> dict[str, Any]:
         """A line of the log: the mean loss since the line before, and the held-out losses where they are due."""
