@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rin.core.errors import RinError, unknown
+from rin.core.progress import LOGGER
 
 USAGE = """\
 usage: rin COMMAND ...
@@ -35,8 +36,9 @@ def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if arguments else 2
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("rin").setLevel(logging.INFO)
+    LOGGER.setLevel(logging.INFO)
+    if not LOGGER.handlers:
+        LOGGER.addHandler(logging.StreamHandler())
     try:
         if arguments[0] == "--version":
             from importlib.metadata import version
