@@ -29,7 +29,7 @@ from rin.nn import RIN, RINConfig
 from rin.training import checkpoint
 from rin.training.trainer import Trainer
 
-CONFIG, WEIGHTS, CHECKPOINTS = "config.json", "model.safetensors", "checkpoints"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def _weights_file(folder: Path) -> Path:
     """The averaged weights: a saved model's, or those of a run's newest checkpoint."""
     if (folder / WEIGHTS).exists():
         return folder / WEIGHTS
-    newest = checkpoint.latest(folder / CHECKPOINTS)
+    newest = checkpoint.latest(folder / checkpoint.FOLDER)
     if newest is None:
         raise RinError(f"{folder} has no checkpoint yet: train it for --training.checkpoint-every steps or more")
     return newest / "average.safetensors"

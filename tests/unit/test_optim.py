@@ -10,7 +10,7 @@ from torch import nn
 
 from rin import RinError, TrainingConfig
 from rin.training.average import Average, average_decay
-from rin.training.lr_schedules import check_lr_schedule, learning_rate
+from rin.training.lr_schedules import learning_rate, parse_lr_schedule
 from rin.training.optim import (
     Lamb,
     make_optimiser,
@@ -223,7 +223,7 @@ def test_a_run_as_short_as_its_warm_up_has_rates(schedule):
     ],
 )
 def test_texts_that_are_no_learning_rate_schedule_are_refused(text, words):
-    for refuse in (check_lr_schedule, lambda text: TrainingConfig(lr_schedule=text)):
+    for refuse in (parse_lr_schedule, lambda text: TrainingConfig(lr_schedule=text)):
         with pytest.raises(RinError, match=words):
             refuse(text)
 

@@ -1,16 +1,6 @@
-"""The processes of a run: one for now; every place that many would matter asks here."""
+"""Where a process of a run computes; there is one process for now."""
 
 import torch
-
-
-def rank() -> int:
-    """This process's number, 0 in a run of one."""
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-def world_size() -> int:
-    """How many processes share the run."""
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def device() -> torch.device:

@@ -19,6 +19,9 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 
+FOLDER = "checkpoints"
+"""Where the checkpoints of a run are, in its folder."""
+
 _NAME = re.compile(r"step-(\d{9})")
 _TEMPORARY = ".unfinished"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rin.core.errors import RinError
-from rin.training.lr_schedules import check_lr_schedule
+from rin.training.lr_schedules import parse_lr_schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be trained."""
-        check_lr_schedule(self.lr_schedule)
+        parse_lr_schedule(self.lr_schedule)
         for name in (
             "num_steps",
             "batch_size",

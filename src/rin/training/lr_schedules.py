@@ -21,7 +21,7 @@ def learning_rate(
     Raises:
         RinError: there is no such schedule.
     """
-    name, share = _parse_lr_schedule(schedule)
+    name, share = parse_lr_schedule(schedule)
     if step < warmup_steps:
         return base * step / warmup_steps
     if name == "constant":
@@ -32,16 +32,12 @@ def learning_rate(
     return base * ((1 - end_factor) * left + end_factor)
 
 
-def check_lr_schedule(schedule: str) -> None:
-    """Refuses a learning-rate schedule that there is not.
+def parse_lr_schedule(schedule: str) -> tuple[str, float]:
+    """The name of a schedule and the share of it that is taken.
 
     Raises:
-        RinError: as said.
+        RinError: there is no such schedule.
     """
-    _parse_lr_schedule(schedule)
-
-
-def _parse_lr_schedule(schedule: str) -> tuple[str, float]:
     name, _, text = schedule.partition("@")
     if name not in ("constant", "linear", "cosine") or (text and name != "cosine"):
         raise unknown("learning-rate schedule", schedule, ["constant", "linear", "cosine", "cosine@0.8"])

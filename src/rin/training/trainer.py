@@ -64,7 +64,7 @@ class Trainer:
         self.average = Average(self.model, config.average_decay, config.average_warmup)
         self.optimiser = make_optimiser(config, self.model)
         self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
-        self.checkpoints = folder / "checkpoints"
+        self.checkpoints = folder / checkpoint.FOLDER
         self.step = self.last_logged = 0
         self.loss_sum = torch.zeros((), device=self.device)
         if config.deterministic:
