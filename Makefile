@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests run on one thread a process: two threads on two busy cores can be ten times slower than one.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo test test-full check format wheel clean
+.PHONY: setup demo bench test test-full check format wheel clean
 
 setup: .venv/ready
 
@@ -17,10 +17,21 @@ demo: setup  ## train the digits preset for a few minutes, sample it, measure it
 	$(BIN)/python examples/demo.py demo
 
 test: setup  ## unit, reference and end-to-end tests
-	$(TEST) -n 2 -m "not slow"
+	$(TEST) -n 2 -m "not slow and not compiling"
+	$(TEST) -o addopts="-ra --strict-markers" -n 2 -m "compiling and not slow"
 
 test-full: setup  ## the long ones too
-	$(TEST) -n 2
+	$(TEST) -n 2 -m "not compiling"
+	$(TEST) -o addopts="-ra --strict-markers" -n 2 -m compiling
+
+bench: .venv/bench  ## measure speed and memory, beside rin-pytorch, U-Nets and transformers; BENCH="--full" on a GPU
+	$(BIN)/python -m benchmarks $(BENCH)
+
+# rin-pytorch asks for torchvision, which has no build for PyTorch's CPU build and which it needs for files alone
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps rin-pytorch
+	touch $@
 
 check: setup  ## format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -36,4 +47,4 @@ wheel: setup
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist demo .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist demo bench .pytest_cache .ruff_cache .import_linter_cache

@@ -45,10 +45,11 @@ class ExperimentConfig:
 
 FREE_TO_CHANGE = {
     "training.num_steps", "training.log_every", "training.held_out_every", "training.sample_every",
-    "training.checkpoint_every", "training.keep_checkpoints", "data.memory_gib", "data.skip_broken",
+    "training.checkpoint_every", "training.keep_checkpoints", "training.compile", "training.recompute_blocks",
+    "data.memory_gib", "data.skip_broken",
     "diffusion.sampler", "diffusion.num_steps", "diffusion.sampling_schedule",
 }  # fmt: skip
-"""What a resumed run may change: more steps, and what is only looked at or kept."""
+"""What a resumed run may change: more steps, what is only looked at or kept, and what changes results by rounding."""
 
 
 def differences(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:

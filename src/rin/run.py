@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rin.core.distributed import device
+from rin.core.compute import device
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER
 from rin.data import OpenedData, open_data

@@ -13,7 +13,7 @@ from rin.core.denoiser import Condition
 from rin.diffusion import Diffusion, DiffusionConfig, parse_schedule
 from rin.diffusion.predictions import estimate
 from rin.interop import pix2seq
-from rin.nn import RIN
+from rin.nn import RIN, linear
 from rin.training.average import Average
 from rin.training.lr_schedules import learning_rate
 from rin.training.optim import Lamb, parameter_groups
@@ -229,6 +229,16 @@ def test_there_are_cases():
 
 @pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
 def test_case(path):
+    check(path)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize(
+    "path", [path for path in case_files() if path.stem.split("_")[0] != "init"], ids=lambda path: path.stem
+)
+def test_case_through_onednn(path, monkeypatch):
+    monkeypatch.setattr(linear, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(linear, "_SMALLEST", 1)
     check(path)
 
 

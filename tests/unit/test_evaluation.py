@@ -165,6 +165,18 @@ def test_pictures_are_the_same_at_any_batch_size():
         assert (draw(batch_size).pictures.int() - whole).abs().max() <= 1
 
 
+def test_compiled_every_batch_has_the_same_shape_and_the_pictures_are_the_same(monkeypatch):
+    shapes = []
+
+    def fake(function, *_):
+        return lambda *arguments: shapes.append(arguments[0].shape) or function(*arguments)
+
+    monkeypatch.setattr("rin.diffusion.diffusion.compiled", fake)
+    pictures = draw(batch_size=3, compile=True).pictures
+    assert len(set(shapes)) == 1
+    assert (pictures.int() - draw(batch_size=3).pictures.int()).abs().max() <= 1
+
+
 @pytest.mark.parametrize(("num_frames", "kept"), [(0, 0), (1, 2), (3, 4), (9, 5)])
 def test_moments_of_the_denoising_are_kept_for_all_samples(num_frames, kept):
     sampled = draw(3, num_frames=num_frames)

@@ -71,13 +71,28 @@ def test_a_handful_of_examples_is_overfitted(tmp_path):
 def test_dropout_differs_from_step_to_step_and_repeats(tmp_path):
     model = dataclasses.replace(MODEL, dropout_rate=0.5)
     one = trainer(tmp_path, model=model)
-    batch, everyone = Batch(*one.data.training.get(torch.arange(12))), torch.arange(12)
+    batch, everyone = Batch(*one.data.training.get(torch.arange(12))), range(12)
     first = one.part_loss(batch, everyone).item()
     assert one.part_loss(batch, everyone).item() == first
     torch.rand(3)  # nobody else's draws matter
     assert one.part_loss(batch, everyone).item() == first
     one.step = 1
     assert one.part_loss(batch, everyone).item() != first
+
+
+def test_blocks_computed_anew_give_the_same_update(tmp_path):
+    model = dataclasses.replace(MODEL, dropout_rate=0.3, depth_drop_rate=0.3)
+    kept = trainer(tmp_path / "kept", model=model)
+    anew = trainer(tmp_path / "anew", dataclasses.replace(TRAINING, recompute_blocks=True), model=model)
+    calls = []
+    anew.model.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    batch = Batch(*kept.data.training.get(torch.arange(12)))
+    for one in (kept, anew):
+        one.update(batch)
+    assert len(calls) == 3  # the estimate, the main pass, the backward pass
+    assert kept.loss_sum.item() == anew.loss_sum.item()
+    for one, other in zip(kept.model.parameters(), anew.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_every_line_has_the_mean_loss_since_the_line_before(tmp_path):

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from rin.cli.arguments import parse
+from rin.core.compute import Compile, Precision, compiles, device, uses_bfloat16
 from rin.core.denoiser import check_labels
 from rin.core.errors import RinError, unknown
 from rin.diffusion import SamplerName, SamplingOptions
@@ -51,6 +52,12 @@ class SampleArguments:
     batch_size: int = 64
     """How many at a time."""
 
+    precision: Precision = "auto"
+    """Of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+
+    compile: Compile = "auto"
+    """Go through torch.compile and CUDA graphs; auto: on a CUDA device."""
+
 
 def sample(arguments: list[str]) -> None:
     """Draws samples and writes them."""
@@ -59,11 +66,14 @@ def sample(arguments: list[str]) -> None:
     trained = load(chosen.run)
     classes = parse_classes(chosen.classes, trained)
     labels = spread_labels(classes, chosen.num) if classes else None
+    where = device()
     options: SamplingOptions = {
         "sampler": chosen.sampler,
         "num_steps": chosen.steps,
         "schedule": chosen.schedule,
         "guidance": chosen.guidance,
+        "bfloat16": uses_bfloat16(chosen.precision, where),
+        "compile": compiles(chosen.compile, where),
     }
     sampled = sample_pictures(
         trained.model,

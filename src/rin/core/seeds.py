@@ -40,18 +40,26 @@ class Purpose(enum.IntEnum):
 
 def philox(counter: Sequence[Word], key: Sequence[Word]) -> tuple[Word, Word, Word, Word]:
     """Philox4x32-10: four words of counter and two of key to four random words, all broadcast together."""
-    c0, c1, c2, c3 = counter
     k0, k1 = key
+    c0, c1, c2, c3, _, _ = torch.broadcast_tensors(*counter, k0, k1)
     for _ in range(_ROUNDS):
-        product_0, product_1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        high_0, low_0 = _product(c0, _MULTIPLIERS[0])
+        high_1, low_1 = _product(c2, _MULTIPLIERS[1])
         c0, c1, c2, c3 = (
-            (product_1 >> 32 & _WORD) ^ c1 ^ k0,
-            product_1 & _WORD,
-            (product_0 >> 32 & _WORD) ^ c3 ^ k1,
-            product_0 & _WORD,
-        )
+            high_1.bitwise_xor_(c1).bitwise_xor_(k0), low_1, high_0.bitwise_xor_(c3).bitwise_xor_(k1), low_0
+        )  # fmt: skip
         k0, k1 = k0 + _KEY_STEPS[0] & _WORD, k1 + _KEY_STEPS[1] & _WORD
     return c0, c1, c2, c3
+
+
+def _product(word: Word, multiplier: int) -> tuple[Word, Word]:
+    """The high and the low word of a product of 64 bits."""
+    if torch.compiler.is_compiling():
+        # by halves: an int64 that overflows is undefined in the C++ that it compiles to, and was wrong
+        by_high, by_low = word * (multiplier >> 16), word * (multiplier & 0xFFFF)
+        return by_high + (by_low >> 16) >> 16, ((by_high & 0xFFFF) << 16) + by_low & _WORD
+    product = word * multiplier
+    return (product >> 32).bitwise_and_(_WORD), product.bitwise_and_(_WORD)
 
 
 class Chance:
@@ -59,11 +67,11 @@ class Chance:
 
     Args:
         seed: one seed for all examples, or one an example (b); 64 bits each.
-        step: the step of training or sampling.
+        step: the step of training or sampling; a tensor is not compiled in as a constant.
         places: the place of each example in the global batch (b).
     """
 
-    def __init__(self, seed: int | Int[Tensor, "b"], step: int, places: Int[Tensor, "b"]) -> None:
+    def __init__(self, seed: int | Int[Tensor, "b"], step: int | Int[Tensor, ""], places: Int[Tensor, "b"]) -> None:
         self.step = step
         self.places = places[:, None]
         seeds = torch.as_tensor(seed, dtype=torch.int64, device=places.device).reshape(-1, 1)
@@ -74,7 +82,7 @@ class Chance:
         """Numbers that differ from call to call, from PyTorch's own generator."""
         return cls(int(torch.randint(2**62, ())), 0, torch.arange(batch, device=device))
 
-    def at(self, step: int) -> "Chance":
+    def at(self, step: int | Int[Tensor, ""]) -> "Chance":
         """The same examples at another step."""
         chance = Chance(0, step, self.places[:, 0])
         chance.key = self.key
@@ -82,9 +90,7 @@ class Chance:
 
     def words(self, purpose: Purpose, count: int) -> Int[Tensor, "b words"]:
         """At least `count` random words an example, a multiple of four."""
-        blocks = torch.arange(math.ceil(count / 4), device=self.places.device)[None]
-        counter = (blocks, self.places, torch.full_like(blocks, self.step), torch.full_like(blocks, purpose))
-        return torch.cat(torch.broadcast_tensors(*philox(counter, self.key)), dim=1)
+        return torch.cat(self._four_words(purpose, count), dim=1)
 
     def uniform(self, purpose: Purpose) -> Float[Tensor, "b"]:
         """One float32 in [0, 1) an example."""
@@ -97,11 +103,41 @@ class Chance:
     def normal(self, purpose: Purpose, shape: Sequence[int]) -> Float[Tensor, "b ..."]:
         """Standard normal float32 numbers of `shape` an example (Box and Muller, 1958)."""
         count = math.prod(shape)
-        radius_words, angle_words = self.words(purpose, count).chunk(2, dim=1)
-        radius = ((radius_words.float() + 0.5) * 2.0**-32).log_().mul_(-2).sqrt_()
-        angle = (angle_words >> 8).float().mul_(2.0**-24 * math.tau)
-        pairs = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
-        return pairs[:, :count].reshape(-1, *shape)
+        numbers = torch.cat(_box_muller(*self._four_words(purpose, count)), dim=1)
+        return numbers[:, :count].reshape(-1, *shape)
+
+    def _four_words(self, purpose: Purpose, count: int) -> tuple[Word, Word, Word, Word]:
+        """At least `count` random words an example, as the four words of each block (b blocks)."""
+        blocks = _count_up(math.ceil(count / 4), self.places)[None]
+        step = torch.as_tensor(self.step, device=blocks.device)
+        return philox((blocks, self.places, step.expand_as(blocks), torch.full_like(blocks, purpose)), self.key)
+
+
+def _count_up(count: int, like: Tensor) -> Int[Tensor, "count"]:
+    """0, 1 ... count - 1."""
+    return _hidden_count_up(count, like) if torch.compiler.is_compiling() else torch.arange(count, device=like.device)
+
+
+@torch.library.custom_op("rin::count_up", mutates_args=())
+def _hidden_count_up(count: int, like: Tensor) -> Tensor:
+    """The same where torch.compile does not look: an `arange` that it knows it multiplies in 32 bits, and is wrong.
+
+    See PyTorch's issues 175966 and 183901.
+    """
+    return torch.arange(count, device=like.device)
+
+
+@_hidden_count_up.register_fake
+def _(count: int, like: Tensor) -> Tensor:
+    return like.new_empty(count)
+
+
+def _box_muller(w0: Word, w1: Word, w2: Word, w3: Word) -> list[Float[Tensor, "b blocks"]]:
+    """Four normal numbers from four words: the first two give radii, the others angles."""
+    radii = [((word.float() + 0.5) * 2.0**-32).log_().mul_(-2).sqrt_() for word in (w0, w1)]
+    angles = [(word >> 8).float().mul_(2.0**-24 * math.tau) for word in (w2, w3)]
+    pairs = list(zip(radii, angles, strict=True))
+    return [radius * angle.cos() for radius, angle in pairs] + [radius * angle.sin() for radius, angle in pairs]
 
 
 def check_seed(seed: int) -> None:

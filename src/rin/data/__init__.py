@@ -2,7 +2,7 @@
 
 from rin.data.config import DataConfig
 from rin.data.decoding import decode
-from rin.data.image_sets import ImageSet
+from rin.data.image_sets import ImageSet, on_device
 from rin.data.opening import OpenedData, open_data
 from rin.data.pixels import to_floats, to_pictures
 from rin.data.stream import Batch, Order, batches
@@ -15,6 +15,7 @@ __all__ = [
     "Order",
     "batches",
     "decode",
+    "on_device",
     "open_data",
     "to_floats",
     "to_pictures",

@@ -86,6 +86,10 @@ class ImagesInMemory:
     def __len__(self) -> int:
         return len(self.pictures)
 
+    def to(self, device: torch.device) -> "ImagesInMemory":
+        """The same set with its pictures on a device."""
+        return ImagesInMemory(self.pictures.to(device), self.labels.to(device), self.class_names, self.broken)
+
     def get(self, index: Int[Tensor, "b"]) -> tuple[Pictures, Labels]:
         """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none."""
         index = index.to(self.pictures.device)
@@ -130,7 +134,9 @@ class ImagesOnDemand:
             RinError: one of them cannot be read, or none of the set where such pictures are skipped.
         """
         decoded = list(self._threads.map(self._decode, index.tolist()))
-        pictures = torch.stack([picture for picture, _ in decoded]) if decoded else torch.empty(0, *self.shape).byte()
+        pictures = torch.empty(len(decoded), *self.shape, dtype=torch.uint8)
+        for number, (picture, _) in enumerate(decoded):
+            pictures.numpy()[number] = picture.numpy()  # as in _decode_all, without threads of PyTorch's
         places = torch.tensor([place for _, place in decoded], dtype=torch.int64)
         return pictures, self._encoded.labels[places]
 
@@ -159,6 +165,14 @@ def open_images(encoded: Encoded, shape: Shape, skip_broken: bool, memory_gib: f
     if len(encoded) * channels * height * width > memory_gib * 2**30:
         return ImagesOnDemand(encoded, shape, skip_broken)
     return _decode_all(encoded, shape, skip_broken)
+
+
+def on_device(images: ImageSet, device: torch.device) -> ImageSet:
+    """A set in memory, moved to a CUDA device if it takes no more than an eighth of what is free there."""
+    if device.type != "cuda" or not isinstance(images, ImagesInMemory):
+        return images
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.to(device) if images.pictures.nbytes <= free / 8 else images
 
 
 def _decode_all(encoded: Encoded, shape: Shape, skip_broken: bool) -> ImagesInMemory:

@@ -84,13 +84,18 @@ def batches(
         raise RinError(f"batch_size is {batch_size}: give at least 1")
     order = Order(len(images), seed)
 
-    def batch(step: int) -> Batch:
-        pictures, labels = images.get(order.at(step * batch_size, batch_size))
-        return Batch(_flipped(pictures, seed, step) if flip else pictures, labels)
+    def places(step: int) -> Int[Tensor, "batch"]:
+        return order.at(step * batch_size, batch_size)
+
+    def batch(step: int, pictures: Pictures, labels: Labels) -> Batch:
+        made = Batch(_flipped(pictures, seed, step) if flip else pictures, labels)
+        # from pinned memory a GPU takes a batch while it still computes the one before
+        pins = torch.cuda.is_available() and not pictures.is_cuda
+        return Batch(*(part.pin_memory() for part in made)) if pins else made
 
     if isinstance(images, ImagesInMemory):
-        return (batch(step) for step in itertools.count(first_step))
-    return _ahead(batch, first_step)
+        return (batch(step, *images.get(places(step))) for step in itertools.count(first_step))
+    return (batch(step, *got) for step, got in _ahead(images, places, first_step))
 
 
 def _flipped(pictures: Pictures, seed: int, step: int) -> Pictures:
@@ -100,14 +105,21 @@ def _flipped(pictures: Pictures, seed: int, step: int) -> Pictures:
     return torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
 
 
-def _ahead(batch: Callable[[int], Batch], first_step: int) -> Generator[Batch, None, None]:
-    """The batches from a step on, made by one thread that runs a few steps ahead."""
+def _ahead(
+    images: ImageSet, places: Callable[[int], Int[Tensor, "batch"]], first_step: int
+) -> Generator[tuple[int, tuple[Pictures, Labels]], None, None]:
+    """The pictures of the steps from one on, decoded by a thread that runs a few steps ahead.
+
+    The thread decodes and does nothing else: at PyTorch's first parallel operation in it, it would get a team of
+    threads of its own, beside which training's own team crawls.
+    """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rin-batches")
     try:
-        waiting = deque(thread.submit(batch, first_step + ahead) for ahead in range(_STEPS_AHEAD))
-        for step in itertools.count(first_step + _STEPS_AHEAD):
+        ahead = range(first_step, first_step + _STEPS_AHEAD)
+        waiting = deque(thread.submit(images.get, places(step)) for step in ahead)
+        for step in itertools.count(first_step):
             ready = waiting.popleft().result()
-            waiting.append(thread.submit(batch, step))
-            yield ready
+            waiting.append(thread.submit(images.get, places(step + _STEPS_AHEAD)))
+            yield step, ready
     finally:
         thread.shutdown(cancel_futures=True)

@@ -35,7 +35,7 @@ class DiffusionConfig:
     """Share of the examples that start from latents estimated in a first pass."""
 
     self_cond_by: Literal["mask", "share"] = "mask"
-    """A random mask of examples, or always the first int(batch * rate) of them."""
+    """A random mask of examples, or an exact share of each batch, whose first pass leaves the others out."""
 
     label_drop_rate: float = 0.0
     """Share of the examples whose condition is dropped in training; guidance needs more than 0."""

@@ -1,18 +1,19 @@
 """The diffusion of a RIN: its loss with latent self-conditioning and its sampling with carried latents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypedDict, Unpack
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from rin.core.compute import autocast_to, compiled
 from rin.core.denoiser import Condition, Denoiser
 from rin.core.errors import RinError, unknown
 from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Examples, Latents, Mask, PerExample
 from rin.diffusion.config import DiffusionConfig
-from rin.diffusion.loss import estimate_latents, self_cond_mask, squared_error
+from rin.diffusion.loss import SelfConditioned, estimate_latents, fixed_share, squared_error
 from rin.diffusion.predictions import Estimate, as_factor, corrupt, estimate
 from rin.diffusion.samplers import SAMPLERS, SamplerName, ddim_step, ddpm_step, noise_source, step_times
 from rin.diffusion.schedules import parse_schedule
@@ -42,6 +43,12 @@ class SamplingOptions(TypedDict, total=False):
     noise: Sequence[Examples] | None
     """Every draw in order, the starting point first, instead of seeds."""
 
+    bfloat16: bool
+    """Run the network in bfloat16 autocast; the sampler's own arithmetic stays in float32."""
+
+    compile: bool
+    """Compile the steps after the first; on a CUDA device they are captured in CUDA graphs, too."""
+
 
 class Draws(TypedDict, total=False):
     """What a loss draws by chance, and can be given instead; what is absent or None is drawn."""
@@ -52,8 +59,8 @@ class Draws(TypedDict, total=False):
     noise: Examples | None
     """Standard normal noise, of x_0's shape."""
 
-    self_cond: Mask | None
-    """The examples that start from estimated latents (b)."""
+    self_cond: SelfConditioned | None
+    """The examples that start from estimated latents: a mask (b) or their numbers."""
 
     keep: Mask | None
     """The examples that keep their labels in the main pass (b)."""
@@ -76,6 +83,10 @@ class SamplingStep(NamedTuple):
 
     latents: Latents
     """The latents carried to the next step."""
+
+
+Step = Callable[..., tuple[Examples, Examples, Latents]]
+"""(x_t, latents, times, number) to (x_0, the next x_t, the next latents)."""
 
 
 class Diffusion:
@@ -113,7 +124,9 @@ class Diffusion:
         chance = draws.get("chance") or Chance.fresh(x_0.shape[0], x_0.device)
         t = chance.uniform(Purpose.TIME) if t is None else t
         noise = chance.normal(Purpose.NOISE, x_0.shape[1:]) if noise is None else noise
-        self_cond = self_cond_mask(config, chance, x_0.shape[0]) if self_cond is None else self_cond
+        if self_cond is None:
+            share = fixed_share(config, range(x_0.shape[0]), x_0.device)
+            self_cond = chance.true(Purpose.SELF_COND, config.self_cond_rate) if share is None else share
 
         clean, gamma = x_0 * config.input_scale, self.schedule(t)
         x_t = corrupt(clean, noise, gamma)
@@ -161,20 +174,30 @@ class Diffusion:
         num_steps = self.config.num_steps if (asked := options.get("num_steps")) is None else asked
         self._check_sampling(sampler, num_steps, guidance)
         gamma_of = parse_schedule(options.get("schedule") or self.config.sampling_schedule)
-        draw = noise_source(shape, options.get("seeds"), options.get("noise"), _device_of(model))
+        device, bfloat16 = _device_of(model), options.get("bfloat16", False)
+        draw = noise_source(shape, options.get("seeds"), options.get("noise"), device)
 
+        @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
+        def take(
+            x_t: Examples, latents: Latents | None, times: Float[Tensor, "2"], number: int | Int[Tensor, ""]
+        ) -> tuple[Examples, Examples, Latents]:
+            gamma, gamma_next = gamma_of(times)
+            with autocast_to(bfloat16, device):
+                found, latents = self._denoise(model, x_t, gamma.expand(shape[0]), condition, latents, guidance)
+            if sampler == "ddim":
+                return found.x_0, ddim_step(found, gamma_next), latents
+            noise = draw(number + 1)
+            x_next = ddpm_step(x_t, found, gamma, gamma_next, noise, small=sampler == "ddpm-small")
+            return found.x_0, x_next, latents
+
+        fast = _fast(take, device) if options.get("compile", False) else take
         x_t, latents = draw(0), None
         for step in range(num_steps):
-            times = torch.tensor(step_times(step, num_steps, options.get("td", 0.0)), device=x_t.device)
-            gamma, gamma_next = gamma_of(times)
-            found, latents = self._denoise(model, x_t, gamma.expand(shape[0]), condition, latents, guidance)
-            if sampler == "ddim":
-                x_t = ddim_step(found, gamma_next)
-            else:
-                x_t = ddpm_step(x_t, found, gamma, gamma_next, draw(step + 1), small=sampler == "ddpm-small")
-            yield SamplingStep(found.x_0 / scale, x_t / scale, latents)
+            times = torch.tensor(step_times(step, num_steps, options.get("td", 0.0)), device=device)
+            # without latents the step is another: it is taken once, and not worth compiling
+            x_0, x_t, latents = (take if latents is None else fast)(x_t, latents, times, step)
+            yield SamplingStep(x_0 / scale, x_t / scale, latents)
 
-    @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
     def _denoise(
         self,
         model: Denoiser,
@@ -218,6 +241,21 @@ class Diffusion:
         if condition is None or (keep is None and not self.config.label_drop_rate):
             return condition
         return condition.keep(~chance.true(purpose, self.config.label_drop_rate) if keep is None else keep)
+
+
+def _fast(take: Step, device: torch.device) -> Step:
+    """A step of sampling, compiled; its number becomes a tensor, which is no constant of the compiled code."""
+    graphs = device.type == "cuda"
+    fast = compiled(take, "the sampling step", graphs)
+
+    def step(
+        x_t: Examples, latents: Latents | None, times: Float[Tensor, "2"], number: int
+    ) -> tuple[Examples, Examples, Latents]:
+        x_0, x_next, latents_next = fast(x_t, latents, times, torch.tensor(number, device=device))
+        # the next replay of the graphs overwrites what this one returned
+        return (x_0.clone(), x_next.clone(), latents_next.clone()) if graphs else (x_0, x_next, latents_next)
+
+    return step
 
 
 def _asked(prediction: Tensor | None) -> Examples:

@@ -1,28 +1,58 @@
 """The loss of a batch, and the latents its examples start from."""
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from rin.core.denoiser import Condition, Denoiser
-from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Examples, Latents, Mask, PerExample
 from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.predictions import estimate, velocity
 
+SelfConditioned = Mask | Int[Tensor, "k"]
+"""The examples that start from estimated latents: a mask, whose estimate takes every example, or their numbers."""
 
-def self_cond_mask(config: DiffusionConfig, chance: Chance, global_batch: int) -> Mask:
-    """The examples that start from estimated latents: a random mask, or the first of the global batch."""
+
+def fixed_share(config: DiffusionConfig, places: range, device: torch.device) -> Int[Tensor, "k"] | None:
+    """The examples that start from estimated latents by an exact share, if the configuration asks for one.
+
+    Of the places 0 to b of a global batch int(b * rate) make up the share, as in the original, which takes the first.
+    Here they are spread evenly, so that parts of a batch have as many at every step, and no shape ever changes; the
+    data's order, a permutation, decides which examples they are.
+
+    Args:
+        config: the rate, and which way.
+        places: the examples' places in the global batch.
+        device: where the numbers are to be.
+    """
     if config.self_cond_by == "mask":
-        return chance.true(Purpose.SELF_COND, config.self_cond_rate)
-    return chance.places[:, 0] < int(global_batch * config.self_cond_rate)
+        return None
+    rate = config.self_cond_rate
+    share = [number for number, place in enumerate(places) if int((place + 1) * rate) > int(place * rate)]
+    return torch.tensor(share, dtype=torch.int64, device=device)
 
 
 @torch.no_grad()
 def estimate_latents(
-    model: Denoiser, x: Examples, gamma: PerExample, condition: Condition | None, self_cond: Mask
-) -> Latents:
-    """Z' from a first pass on the same x_t, zero for the examples that do without (section 3.2)."""
+    model: Denoiser, x: Examples, gamma: PerExample, condition: Condition | None, self_cond: SelfConditioned
+) -> Latents | None:
+    """Z' from a first pass on the same x_t, zero for the examples that do without (section 3.2); None if all do."""
+    if self_cond.dtype == torch.bool:
+        return _first_pass(model, x, gamma, condition) * self_cond[:, None, None]
+    if len(self_cond) == 0:
+        return None
+    told = None if condition is None else condition.rows(self_cond)
+    latents = _first_pass(model, x[self_cond], gamma[self_cond], told)
+    return latents.new_zeros(x.shape[0], *latents.shape[1:]).index_copy(0, self_cond, latents)
+
+
+def _first_pass(model: Denoiser, x: Examples, gamma: PerExample, condition: Condition | None) -> Latents:
     latents = model(x, gamma, condition, latents_only=True).latents
-    return latents * self_cond[:, None, None]
+    if not torch.compiler.is_compiling():
+        # before PyTorch 2.13, autocast keeps the weights that were cast here without a graph for the pass to come,
+        # which then leaves nearly all of them without a gradient (PyTorch's issue 158232)
+        torch.clear_autocast_cache()
+    return latents
 
 
 def squared_error(

@@ -51,7 +51,7 @@ def noise_source(
     seeds: Sequence[int] | Int[Tensor, "b"] | None,
     recorded: Sequence[Examples] | None,
     device: torch.device,
-) -> Callable[[int], Examples]:
+) -> Callable[[int | Int[Tensor, ""]], Examples]:
     """Noise by the number of its draw: draw 0 is the starting point, draw k the noise of step k - 1.
 
     Args:
@@ -64,7 +64,7 @@ def noise_source(
         RinError: there are not as many seeds as samples, or recorded noise is of another shape.
     """
     if recorded is not None:
-        return lambda draw: _recorded_draw(recorded, draw, shape).to(device)
+        return lambda draw: _recorded_draw(recorded, int(draw), shape).to(device)
     if seeds is None:
         chance = Chance.fresh(shape[0], device)
     elif len(seeds) != shape[0]:

@@ -93,15 +93,17 @@ def sample_pictures(
     with progress_bar("sampling", -(-num // batch_size) * num_steps) as bar:
         for places in torch.arange(num).split(batch_size):
             first, count = int(places[0]), len(places)
-            asked = None if labels is None else labels[first : first + count]
+            # compiled, the last batch is filled up to the shape of the others, which is compiled already
+            drawn = min(batch_size, num) if options.get("compile") else count
+            asked = None if labels is None else [*labels[first : first + count], *[labels[-1]] * (drawn - count)]
             frames: list[Pictures] = []
             step = None
-            for number, step in enumerate(seeded_steps(model, process, asked, count, seed, first, **options)):
+            for number, step in enumerate(seeded_steps(model, process, asked, drawn, seed, first, **options)):
                 if number in kept:
-                    frames.append(to_pictures(step.x_t.cpu()))
+                    frames.append(to_pictures(step.x_t[:count].cpu()))
                 bar.advance()
             assert step is not None
-            finished.append(to_pictures(step.x_0.cpu()))
+            finished.append(to_pictures(step.x_0[:count].cpu()))
             moments.append([*frames, finished[-1]] if num_frames else [])
     return Sampled(torch.cat(finished), [torch.cat(batch) for batch in zip(*moments, strict=True)])
 

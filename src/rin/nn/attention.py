@@ -5,6 +5,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rin.nn.linear import Linear
+
 
 class Attention(nn.Module):
     """MHA(queries, memory): softmax(Q K^T / sqrt(head width)) V, through an output layer.
@@ -21,10 +23,10 @@ class Attention(nn.Module):
     def __init__(self, query_dim: int, memory_dim: int, attention_dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(query_dim, attention_dim)
-        self.key = nn.Linear(memory_dim, attention_dim)
-        self.value = nn.Linear(memory_dim, attention_dim)
-        self.out = nn.Linear(attention_dim, query_dim)
+        self.query = Linear(query_dim, attention_dim)
+        self.key = Linear(memory_dim, attention_dim)
+        self.value = Linear(memory_dim, attention_dim)
+        self.out = Linear(attention_dim, query_dim)
 
     def forward(
         self, queries: Float[Tensor, "b queries query_dim"], memory: Float[Tensor, "b memory memory_dim"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rin.core.shapes import Interface, Latents
 from rin.nn.attention import Attention
+from rin.nn.linear import Linear
 
 NORM_EPS = 1e-6
 
@@ -23,8 +24,8 @@ class MLP(nn.Module):
     def __init__(self, dim: int, ratio: int, dropout_rate: float = 0.0, depth_drop_rate: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.up = nn.Linear(dim, dim * ratio)
-        self.down = nn.Linear(dim * ratio, dim)
+        self.up = Linear(dim, dim * ratio)
+        self.down = Linear(dim * ratio, dim)
         self.dropout_rate = dropout_rate
         self.stochastic_depth = StochasticDepth(depth_drop_rate)
 

@@ -1,9 +1,11 @@
 """The Recurrent Interface Network (Jabri, Fleet and Chen, 2023, section 3)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from rin.core.denoiser import Condition, Denoised
 from rin.core.errors import RinError
@@ -169,11 +171,16 @@ def make_block(config: RINConfig, depth: int) -> Block:
 
 
 class RIN(nn.Module):
-    """Recurrent Interface Network: interface tokens X, latents Z, and blocks between them that share no weights."""
+    """Recurrent Interface Network: interface tokens X, latents Z, and blocks between them that share no weights.
+
+    With `recompute_blocks` set, the backward pass computes each block's inner results anew instead of keeping them
+    (activation checkpointing): less memory for more computation, with the same results.
+    """
 
     def __init__(self, config: RINConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute_blocks = False
         e = config.latent_dim
         self.tokenizer = make_tokenizer(config)
         self.latents = nn.Parameter(torch.empty(config.num_learned_latents, e))
@@ -216,7 +223,8 @@ class RIN(nn.Module):
             interface = torch.cat([interface, self.tokenizer.tokenize(condition.context, num_tokens)], dim=1)
         latents = self.initial_latents(gamma, condition, latents_prev)
         for number, block in enumerate(self.blocks, start=1):
-            latents, interface = block(latents, interface, latents_only and number == len(self.blocks))
+            run = partial(checkpoint, block, use_reentrant=False) if self._recomputes() else block
+            latents, interface = run(latents, interface, latents_only and number == len(self.blocks))
         if latents_only:
             return Denoised(None, latents)
         return Denoised(self.tokenizer.detokenize(interface, num_tokens), latents)
@@ -229,6 +237,9 @@ class RIN(nn.Module):
         latents = torch.cat(tokens if told is None else [*tokens, told], dim=1)
         # no previous latents means zeros on the same path: after training it is not zero there
         return latents + self.self_conditioning(torch.zeros_like(latents) if latents_prev is None else latents_prev)
+
+    def _recomputes(self) -> bool:
+        return self.recompute_blocks and torch.is_grad_enabled()
 
     def _check(self, x: Examples, condition: Condition | None, latents_prev: Latents | None) -> None:
         shape, frames = self.config.shape, self.config.num_context_frames

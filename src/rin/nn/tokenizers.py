@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rin.core.shapes import Examples, Interface
 from rin.nn.blocks import NORM_EPS
+from rin.nn.linear import Linear
 
 Patches = Float[Tensor, "b n p"]
 """Flattened patches; within one, channels run fastest, as in the original."""
@@ -30,16 +31,17 @@ class Tokenizer(nn.Module):
 
     def __init__(self, num_slots: int, patch_values: int, interface_dim: int) -> None:
         super().__init__()
-        self.patch = nn.Linear(patch_values, interface_dim)
+        self.patch = Linear(patch_values, interface_dim)
         self.norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
         self.positions = nn.Parameter(torch.empty(num_slots, interface_dim))
         self.read_out_norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
-        self.read_out = nn.Linear(interface_dim, patch_values)
+        self.read_out = Linear(interface_dim, patch_values)
 
     def tokenize(self, x: Examples, first_slot: int = 0) -> Interface:
         """The interface tokens of x, with the positions from `first_slot` on."""
         patches = self.cut(x)
-        return self.norm(self.patch(patches)) + self.positions[first_slot : first_slot + patches.shape[1]]
+        embedded = self.patch(patches).to(self.norm.weight.dtype)  # autocast on a CPU would normalise in bfloat16
+        return self.norm(embedded) + self.positions[first_slot : first_slot + patches.shape[1]]
 
     def detokenize(self, interface: Interface, num_tokens: int) -> Examples:
         """The data that the first `num_tokens` tokens stand for; the rest, of context, are dropped."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from rin.core.compute import Compile, Precision
 from rin.core.errors import RinError
 from rin.training.lr_schedules import parse_lr_schedule
 
@@ -50,8 +51,14 @@ class TrainingConfig:
     average_warmup: bool = False
     """Start the average at a low decay and raise it; for short runs, whose plain average is still its own start."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+
+    compile: Compile = "auto"
+    """Go through torch.compile; auto: on a CUDA device. It changes rounding, and which numbers dropout drops."""
+
+    recompute_blocks: bool = False
+    """Compute each block's inner results anew in the backward pass: less memory, about a fourth more computation."""
 
     deterministic: bool = False
     """Bit-equal repetition on a GPU too, at a cost; a CPU always repeats."""

@@ -3,7 +3,6 @@
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 # PyTorch has its multi-tensor operations under private names only.
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -49,23 +48,21 @@ class Lamb(torch.optim.Optimizer):
                 self._update(weights, group)
 
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        beta_1, beta_2 = group["betas"]
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         first, second = self._moments(weights, "exp_avg"), self._moments(weights, "exp_avg_sq")
-        torch._foreach_lerp_(first, gradients, 1 - beta_1)
-        torch._foreach_mul_(second, beta_2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta_2)
-
-        roots = torch._foreach_sqrt(second)
-        torch._foreach_div_(roots, math.sqrt(1 - beta_2 ** group["step"]))
-        torch._foreach_add_(roots, group["eps"])
-        directions = torch._foreach_div(first, roots)
-        torch._foreach_div_(directions, 1 - beta_1 ** group["step"])
+        # PyTorch's fused Adam, moving zeros at a rate of 1, leaves minus Adam's direction, and both moments updated
+        steps = [torch.full((), float(group["step"]), device=weights[0].device)] * len(weights)
+        moves = torch._foreach_mul(weights, 0.0)
+        beta_1, beta_2 = group["betas"]
+        torch._fused_adamw_(
+            moves, gradients, first, second, [], steps,
+            lr=1.0, beta1=beta_1, beta2=beta_2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False,
+        )  # fmt: skip
         if group["weight_decay"]:
-            torch._foreach_add_(directions, weights, alpha=group["weight_decay"])
+            torch._foreach_add_(moves, weights, alpha=-group["weight_decay"])
         if group["adapt"]:
-            torch._foreach_mul_(directions, trust_ratios(weights, directions))
-        torch._foreach_add_(weights, directions, alpha=-group["lr"])
+            torch._foreach_mul_(moves, trust_ratios(weights, moves))
+        torch._foreach_add_(weights, moves, alpha=group["lr"])
 
     def _moments(self, weights: list[Tensor], name: str) -> list[Tensor]:
         for weight in weights:
@@ -74,11 +71,11 @@ class Lamb(torch.optim.Optimizer):
         return [self.state[weight][name] for weight in weights]
 
 
-def trust_ratios(weights: list[Tensor], directions: Sequence[Tensor]) -> list[Tensor]:
-    """|weights| / |direction| for each tensor; 1 where either is 0."""
+def trust_ratios(weights: list[Tensor], moves: Sequence[Tensor]) -> list[Tensor]:
+    """|weights| / |move| for each tensor; 1 where either is 0."""
     weight_norms = torch.stack(torch._foreach_norm(weights))
-    direction_norms = torch.stack(torch._foreach_norm(list(directions)))
-    ratios = torch.where((weight_norms > 0) & (direction_norms > 0), weight_norms / direction_norms, 1.0)
+    move_norms = torch.stack(torch._foreach_norm(list(moves)))
+    ratios = torch.where((weight_norms > 0) & (move_norms > 0), weight_norms / move_norms, 1.0)
     return list(ratios.unbind())
 
 
@@ -99,7 +96,7 @@ def make_optimiser(config: TrainingConfig, model: nn.Module) -> torch.optim.Opti
     groups = parameter_groups(model, config.weight_decay)
     if config.optimiser == "lamb":
         return Lamb(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

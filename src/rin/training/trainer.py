@@ -9,14 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rin.core.distributed import device
-from rin.core.errors import RinError
+from rin.core.compute import autocast_to, compiled, compiles, device, uses_bfloat16
 from rin.core.progress import LOGGER, progress_bar
 from rin.core.seeds import Chance, picture_seeds, torch_seed
-from rin.core.shapes import Pictures
-from rin.data import Batch, OpenedData, batches, to_floats, to_pictures
+from rin.core.shapes import Labels, Pictures
+from rin.data import Batch, OpenedData, batches, on_device, to_floats, to_pictures
 from rin.diffusion import Diffusion
-from rin.diffusion.loss import self_cond_mask
+from rin.diffusion.loss import fixed_share
 from rin.evaluation.pictures import grid, save_image
 from rin.nn import RIN
 from rin.training import checkpoint
@@ -57,13 +56,20 @@ class Trainer:
         seed: int,
         flip: bool,
     ) -> None:
-        self.config, self.process, self.data = config, process, data
+        self.config, self.process = config, process
         self.folder, self.seed, self.flip = folder, seed, flip
         self.device = device()
+        self.data = OpenedData(
+            training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
+        )
         self.model = model.to(self.device).train()
+        self.model.recompute_blocks = config.recompute_blocks
         self.average = Average(self.model, config.average_decay, config.average_warmup)
         self.optimiser = make_optimiser(config, self.model)
         self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
+        self.loss_of = self.loss
+        if compiles(config.compile, self.device):
+            self.loss_of = compiled(self.loss, "the training step")
         self.checkpoints = folder / checkpoint.FOLDER
         self.step = self.last_logged = 0
         self.loss_sum = torch.zeros((), device=self.device)
@@ -120,8 +126,9 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.optimiser.zero_grad(set_to_none=True)
-        for part in torch.arange(config.batch_size).chunk(config.accumulation_steps):
-            loss = self.part_loss(batch, part) / config.accumulation_steps
+        part_size = config.batch_size // config.accumulation_steps
+        for start in range(0, config.batch_size, part_size):
+            loss = self.part_loss(batch, range(start, start + part_size)) / config.accumulation_steps
             loss.backward()
             self.loss_sum += loss.detach()
         self.optimiser.step()
@@ -129,15 +136,24 @@ class Trainer:
         self.step += 1
         return lr
 
-    def part_loss(self, batch: Batch, part: Int[Tensor, "part"]) -> Float[Tensor, ""]:
+    def part_loss(self, batch: Batch, part: range) -> Float[Tensor, ""]:
         """The mean loss of some places of the batch, with their own noise, masks and dropout."""
-        x_0 = to_floats(batch.images[part].to(self.device))
-        condition = condition_of(self.model, batch.labels[part].to(self.device))
-        chance = Chance(self.seed, self.step, part.to(self.device))
-        self_cond = self_cond_mask(self.process.config, chance, self.config.batch_size)
-        torch.manual_seed(torch_seed(self.seed, self.step, int(part[0])))  # dropout and stochastic depth
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bfloat16):
-            return self.process.loss(self.model, x_0, condition, self_cond=self_cond, chance=chance)
+        images, labels = (
+            values[part.start : part.stop].to(self.device, non_blocking=True) for values in (batch.images, batch.labels)
+        )
+        step = torch.full((), self.step, device=self.device)  # a tensor, to be no constant of compiled code
+        chance = Chance(self.seed, step, torch.arange(part.start, part.stop, device=self.device))
+        self_cond = fixed_share(self.process.config, part, self.device)
+        torch.manual_seed(torch_seed(self.seed, self.step, part.start))  # dropout and stochastic depth
+        return self.loss_of(images, labels, chance, self_cond)
+
+    def loss(
+        self, images: Pictures, labels: Labels, chance: Chance, self_cond: Int[Tensor, "k"] | None
+    ) -> Float[Tensor, ""]:
+        """The mean loss of some pictures: all of it on the device, to be compiled as a whole."""
+        with autocast_to(self.in_bfloat16, self.device):
+            condition = condition_of(self.model, labels)
+            return self.process.loss(self.model, to_floats(images), condition, self_cond=self_cond, chance=chance)
 
     def record(self, lr: float) -> dict[str, Any]:
         """A line of the log: the mean loss since the line before, and the held-out losses where they are due."""
@@ -160,9 +176,8 @@ class Trainer:
         seeds = picture_seeds(self.seed, 0, count)
         shape = (count, *self.model.config.shape)
         condition = condition_of(self.average.model, labels)
-        pictures = grid(
-            to_pictures(self.process.sample(self.average.model, shape, condition, seeds=seeds)), GRID_COLUMNS
-        )
+        samples = self.process.sample(self.average.model, shape, condition, seeds=seeds, bfloat16=self.in_bfloat16)
+        pictures = grid(to_pictures(samples), GRID_COLUMNS)
         save_image(pictures, self.folder / "samples" / f"step-{self.step:09d}.png")
         return pictures
 
@@ -189,15 +204,3 @@ class Trainer:
         self.loss_sum.fill_(state["loss_sum"])
         restore_optimiser(self.optimiser, self.model, tensors["optimiser"], self.step)
         LOGGER.info("going on from step %d", self.step)
-
-
-def uses_bfloat16(precision: str, where: torch.device) -> bool:
-    """Whether to compute in bfloat16 autocast: if asked, or if a CUDA device has it.
-
-    Raises:
-        RinError: it is asked for on a CUDA device that has none.
-    """
-    able = where.type == "cuda" and torch.cuda.is_bf16_supported()
-    if precision == "bfloat16" and where.type == "cuda" and not able:
-        raise RinError("training.precision bfloat16: this GPU has none; take float32 or auto")
-    return able if precision == "auto" else precision == "bfloat16"

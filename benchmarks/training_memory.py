@@ -1,0 +1,61 @@
+"""An update of whole presets on one device: images a second and memory, with blocks kept and with blocks computed anew.
+
+At full size these are the ImageNet presets at the batch a card holds, 1024x1024 among them.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from benchmarks.harness import Bench, Step
+from rin import RIN, Diffusion, preset
+from rin.core.compute import uses_bfloat16
+from rin.data import Batch, OpenedData
+from rin.data.image_sets import ImagesInMemory
+from rin.evaluation.cost import cost
+from rin.training.trainer import Trainer
+
+BATCHES = {"imagenet-64": 256, "imagenet-128": 128, "imagenet-256": 256, "imagenet-512": 64, "imagenet-1024": 16}
+SMALL_BATCHES = {"digits": 32, "small-32": 32}
+
+
+def training_memory(bench: Bench) -> None:
+    """Records a line a preset and way; what does not fit the device is recorded as such, and halved."""
+    for name, batch in (BATCHES if bench.full else SMALL_BATCHES).items():
+        for recompute in (False, True):
+            _measure(bench, name, batch, recompute)
+
+
+def _measure(bench: Bench, name: str, batch: int, recompute: bool) -> None:
+    label = "computed anew" if recompute else "kept"
+    try:
+        step = update(bench, name, batch, recompute)
+        memory = bench.peak_memory(step)
+        seconds = bench.interleave({name: step}, min_rounds=3)[name]
+    except torch.OutOfMemoryError:
+        bench.record("training memory", preset=name, blocks=label, batch=batch, out_of_memory=True)
+        torch.cuda.empty_cache()
+        if batch > 1:
+            _measure(bench, name, batch // 2, recompute)
+        return
+    bfloat16 = uses_bfloat16("auto", bench.device)
+    rate = bench.matmul_rate(torch.bfloat16 if bfloat16 else torch.float32)
+    share = 4 * cost(preset(name).model).operations * batch / seconds / rate  # first pass, main pass, backward
+    bench.record(
+        "training memory", preset=name, blocks=label, batch=batch, images_per_second=batch / seconds,
+        step_seconds=seconds, peak_bytes=memory, share_of_matmul=share,
+    )  # fmt: skip
+
+
+def update(bench: Bench, name: str, batch: int, recompute: bool) -> Step:
+    """An update as `rin train` makes it, on random pictures."""
+    experiment = preset(name)
+    training = replace(experiment.training, batch_size=batch, accumulation_steps=1, recompute_blocks=recompute)
+    with bench.device:
+        images = torch.randint(0, 256, (batch, *experiment.model.shape), dtype=torch.uint8)
+        pictures = Batch(images, torch.randint(max(experiment.model.num_classes, 1), (batch,)))
+    seen = ImagesInMemory(*pictures, ())
+    process, data = Diffusion(experiment.diffusion), OpenedData(training=seen, held_out=seen)
+    trainer = Trainer(training, RIN(experiment.model), process, data, bench.path.parent, seed=0, flip=False)
+    return partial(trainer.update, pictures)

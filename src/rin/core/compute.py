@@ -1,0 +1,92 @@
+"""How a process computes: where, in which precision, compiled or not."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from rin.core.errors import RinError
+from rin.core.progress import LOGGER
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+
+Compile = Literal["auto", "on", "off"]
+"""Whether to go through torch.compile; auto does on a CUDA device."""
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+_COMPILED: set[tuple[str, tuple[torch.Size, ...]]] = set()
+"""What this process has compiled, for which shapes."""
+
+
+def device() -> torch.device:
+    """Where to compute: CUDA, else Apple's Metal, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def uses_bfloat16(precision: Precision, where: torch.device) -> bool:
+    """Whether to compute in bfloat16 autocast: if asked, or if a CUDA device has it.
+
+    Raises:
+        RinError: it is asked for on a CUDA device that has none.
+    """
+    able = where.type == "cuda" and torch.cuda.is_bf16_supported()
+    if precision == "bfloat16" and where.type == "cuda" and not able:
+        raise RinError("precision bfloat16: this GPU has none; take float32 or auto")
+    return able if precision == "auto" else precision == "bfloat16"
+
+
+def autocast_to(bfloat16: bool, where: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 autocast, if asked: matrix products and attention in bfloat16; weights, norms and sums in float32."""
+    return torch.autocast(where.type, torch.bfloat16) if bfloat16 else nullcontext()
+
+
+def compiles(choice: Compile, where: torch.device) -> bool:
+    """Whether to compile: if asked, or on a CUDA device."""
+    return choice == "on" or (choice == "auto" and where.type == "cuda")
+
+
+def compiled(function: Callable[Arguments, Result], what: str, graphs: bool = False) -> Callable[Arguments, Result]:
+    """A function through torch.compile, once for each shape of its arguments, with a word while that takes its time.
+
+    Where compiling fails, for want of a compiler perhaps, it says so in one line and goes on without.
+
+    Args:
+        function: of tensors, among others.
+        what: what it is, for messages.
+        graphs: capture it in CUDA graphs: results must be copied before the next call.
+    """
+    from torch._dynamo.exc import TorchDynamoException  # here, since it takes seconds to import
+
+    fast = torch.compile(function, dynamic=False, mode="reduce-overhead" if graphs else None)
+    failed = False
+
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        nonlocal failed
+        if failed:
+            return function(*args, **kwargs)
+        shapes = tuple(value.shape for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        if (what, shapes) in _COMPILED:
+            return fast(*args, **kwargs)
+        _COMPILED.add((what, shapes))
+        started = time.perf_counter()
+        LOGGER.info("compiling %s: a minute or so, once; to go without, set compile to off", what)
+        try:
+            result = fast(*args, **kwargs)
+        except TorchDynamoException as error:
+            failed = True
+            LOGGER.warning("compiling %s failed, going on without: %s", what, str(error).strip().splitlines()[0])
+            return function(*args, **kwargs)
+        LOGGER.info("compiled %s in %.0f s", what, time.perf_counter() - started)
+        return result
+
+    return call

@@ -1,0 +1,77 @@
+"""torch.compile gives the same numbers. Dynamo does not take the shape checks' hook: the Makefile runs this without."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from rin.core.denoiser import Condition
+from rin.data import Batch
+from rin.diffusion import Diffusion, DiffusionConfig
+from rin.nn import RIN
+from tests.reference import test_reference as reference
+from tests.reference.case import case_files
+from tests.unit.test_training import MODEL, TRAINING, pictures, trainer
+
+pytestmark = [
+    pytest.mark.compiling,
+    pytest.mark.skipif(hasattr(RIN.forward, "__wrapped__"), reason="runs without the shape checks' hook"),
+    pytest.mark.filterwarnings("default"),  # PyTorch warns of itself while it compiles
+]
+
+NETWORKS = {"image", "video", "tokens", "sample", "train"}
+
+
+def marked(path):
+    return pytest.param(path, id=path.stem, marks=[] if path.stem == "train_lamb" else [pytest.mark.slow])
+
+
+@pytest.fixture(autouse=True)
+def _one_compilation_a_shape():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+
+
+def graph_breaks():
+    return dict(torch._dynamo.utils.counters["graph_break"])
+
+
+@pytest.mark.parametrize("path", [marked(path) for path in case_files() if path.stem.split("_")[0] in NETWORKS])
+def test_the_authors_numbers_hold_compiled(path, monkeypatch):
+    eager = reference.load
+
+    def load(case):
+        model = eager(case)
+        model.compile(dynamic=False)
+        return model
+
+    monkeypatch.setattr(reference, "load", load)
+    reference.check(path)
+
+
+def test_a_compiled_run_is_the_eager_one_but_for_rounding(tmp_path):
+    diffusion = DiffusionConfig(self_cond_by="share", self_cond_rate=0.5, label_drop_rate=0.3)
+    eager = trainer(tmp_path / "eager", diffusion=diffusion)
+    compiled = trainer(tmp_path / "compiled", dataclasses.replace(TRAINING, compile="on"), diffusion)
+    batch = Batch(*pictures(12).get(torch.arange(12)))
+    for one in (eager, compiled):
+        for _ in range(3):
+            one.update(batch)
+    assert not graph_breaks()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # the step's number is no constant
+    assert compiled.loss_sum.item() == pytest.approx(eager.loss_sum.item(), abs=1e-5)
+    weights = dict(compiled.model.named_parameters())
+    for name, weight in eager.model.named_parameters():
+        if not name.endswith("key.bias"):  # its gradient is rounding alone, which LAMB makes large
+            assert torch.allclose(weight, weights[name], atol=1e-4), name
+
+    model, process = RIN(MODEL).eval(), Diffusion(DiffusionConfig())
+    shape, condition = (4, *MODEL.shape), Condition(labels=torch.tensor([0, 1, 2, 0]))
+    for seed in (0, 1):  # the second run of steps takes what the first has compiled
+        seeds = [4 * seed + number for number in range(4)]
+        samples = [
+            process.sample(model, shape, condition, num_steps=5, seeds=seeds, compile=asked) for asked in (False, True)
+        ]
+        assert torch.allclose(*samples, atol=1e-5)
+    assert not graph_breaks()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
