@@ -71,7 +71,12 @@ class Chance:
         places: the place of each example in the global batch (b).
     """
 
-    def __init__(self, seed: int | Int[Tensor, "b"], step: int | Int[Tensor, ""], places: Int[Tensor, "b"]) -> None:
+    def __init__(
+        self,
+        seed: int | Int[Tensor, ""] | Int[Tensor, "b"],
+        step: int | Int[Tensor, ""],
+        places: Int[Tensor, "b"],
+    ) -> None:
         self.step = step
         self.places = places[:, None]
         seeds = torch.as_tensor(seed, dtype=torch.int64, device=places.device).reshape(-1, 1)

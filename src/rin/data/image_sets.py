@@ -92,7 +92,7 @@ class ImagesInMemory:
 
     def get(self, index: Int[Tensor, "b"]) -> tuple[Pictures, Labels]:
         """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none."""
-        index = index.to(self.pictures.device)
+        index = index.to(self.pictures.device, non_blocking=True)
         return self.pictures[index], self.labels[index]
 
 

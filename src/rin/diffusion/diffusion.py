@@ -191,11 +191,12 @@ class Diffusion:
             return found.x_0, x_next, latents
 
         fast = _fast(take, device) if options.get("compile", False) else take
+        td = options.get("td", 0.0)
+        times = torch.tensor([step_times(step, num_steps, td) for step in range(num_steps)], device=device)
         x_t, latents = draw(0), None
         for step in range(num_steps):
-            times = torch.tensor(step_times(step, num_steps, options.get("td", 0.0)), device=device)
             # without latents the step is another: it is taken once, and not worth compiling
-            x_0, x_t, latents = (take if latents is None else fast)(x_t, latents, times, step)
+            x_0, x_t, latents = (take if latents is None else fast)(x_t, latents, times[step], step)
             yield SamplingStep(x_0 / scale, x_t / scale, latents)
 
     def _denoise(
@@ -251,7 +252,7 @@ def _fast(take: Step, device: torch.device) -> Step:
     def step(
         x_t: Examples, latents: Latents | None, times: Float[Tensor, "2"], number: int
     ) -> tuple[Examples, Examples, Latents]:
-        x_0, x_next, latents_next = fast(x_t, latents, times, torch.tensor(number, device=device))
+        x_0, x_next, latents_next = fast(x_t, latents, times, torch.full((), number, device=device))
         # the next replay of the graphs overwrites what this one returned
         return (x_0.clone(), x_next.clone(), latents_next.clone()) if graphs else (x_0, x_next, latents_next)
 

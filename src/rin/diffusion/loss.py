@@ -29,7 +29,7 @@ def fixed_share(config: DiffusionConfig, places: range, device: torch.device) ->
         return None
     rate = config.self_cond_rate
     share = [number for number, place in enumerate(places) if int((place + 1) * rate) > int(place * rate)]
-    return torch.tensor(share, dtype=torch.int64, device=device)
+    return torch.tensor(share, dtype=torch.int64).to(device, non_blocking=True)
 
 
 @torch.no_grad()

@@ -67,6 +67,7 @@ class Trainer:
         self.average = Average(self.model, config.average_decay, config.average_warmup)
         self.optimiser = make_optimiser(config, self.model)
         self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
+        self.seed_there = torch.tensor(seed, device=self.device)  # once: a copy to a GPU waits for what it is doing
         self.loss_of = self.loss
         if compiles(config.compile, self.device):
             self.loss_of = compiled(self.loss, "the training step")
@@ -142,7 +143,7 @@ class Trainer:
             values[part.start : part.stop].to(self.device, non_blocking=True) for values in (batch.images, batch.labels)
         )
         step = torch.full((), self.step, device=self.device)  # a tensor, to be no constant of compiled code
-        chance = Chance(self.seed, step, torch.arange(part.start, part.stop, device=self.device))
+        chance = Chance(self.seed_there, step, torch.arange(part.start, part.stop, device=self.device))
         self_cond = fixed_share(self.process.config, part, self.device)
         torch.manual_seed(torch_seed(self.seed, self.step, part.start))  # dropout and stochastic depth
         return self.loss_of(images, labels, chance, self_cond)
