@@ -11,11 +11,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from rin.core.compute import autocast_to, uses_bfloat16
 
 Step = Callable[[], object]
 """One timed unit of work."""
@@ -97,9 +100,9 @@ def timed(step: Step, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """The precision that the trainer takes by itself: bfloat16 on CUDA, float32 elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+def autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """The precision that the trainer takes by itself."""
+    return autocast_to(uses_bfloat16("auto", device), device)
 
 
 def matmul_rates(device: torch.device, dtype: torch.dtype) -> dict[str, list[float]]:

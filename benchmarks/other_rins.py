@@ -15,15 +15,13 @@ import torch
 
 from benchmarks import rivals
 from benchmarks.harness import Bench, Step
-from rin import RIN, Condition, Diffusion, DiffusionConfig, RINConfig, preset
+from benchmarks.training_memory import update
+from rin import RIN, Condition, Diffusion, DiffusionConfig, ExperimentConfig, RINConfig, preset
 from rin.core.compute import compiles, uses_bfloat16
-from rin.data import OpenedData
-from rin.data.image_sets import ImagesInMemory
-from rin.data.stream import Batch
+from rin.data import Batch
 from rin.evaluation.cost import cost
 from rin.nn import linear
 from rin.training.config import TrainingConfig
-from rin.training.trainer import Trainer
 
 STEPS = 10
 """Steps of a run of sampling, whose time is divided by them."""
@@ -63,69 +61,58 @@ def with_compiled(bench: Bench, config: RINConfig) -> bool:
     return not compiles("auto", bench.device) and config == sizes(full=False)[1][1]
 
 
-Make = Callable[[Bench, RINConfig, int], dict[str, Step]]
+Rivals = dict[str, rivals.Rival]
+Make = Callable[[Bench, RINConfig, int, Rivals], dict[str, Step]]
 
 
 def _compare(bench: Bench, name: str, config: RINConfig, batch: int, work: str, make: Make) -> None:
-    sides = make(bench, config, batch)
+    theirs = {
+        "rin-pytorch": rivals.matched(config, bench.device),
+        "rin-pytorch default": rivals.default(config, bench.device),
+    }
+    sides = make(bench, config, batch, theirs)
     memory = {side: bench.peak_memory(step) for side, step in sides.items()}
     seconds = bench.interleave(sides)
     figures: dict[str, dict[str, Any]] = {}
     for side in sides:
         bfloat16 = "bfloat16" in side or (side in ("rin", "compiled") and uses_bfloat16("auto", bench.device))
         rate = bench.matmul_rate(torch.bfloat16 if bfloat16 else torch.float32)
-        parameters, operations = _price(side, config, bench.device)
+        price = theirs.get(side.removesuffix(" bfloat16")) or cost(config)
         steps = 1 if work == "training" else STEPS
         passes = 4 if work == "training" else 1  # the estimate, the main pass, and twice that backward
         a_second = batch * steps / seconds[side]
         figures[side] = {
             "images_per_second": a_second, "seconds": seconds[side] / steps, "peak_bytes": memory[side],
-            "parameters": parameters, "operations": operations,
-            "share_of_matmul": a_second * operations * passes / rate,
+            "parameters": price.parameters, "operations": price.operations,
+            "share_of_matmul": a_second * price.operations * passes / rate,
         }  # fmt: skip
     ratios = {side: seconds[side] / seconds["rin"] for side in sides if side != "rin"}
     bench.record("other rins", size=name, work=work, batch=batch, sides=figures, times_as_fast=ratios)
 
 
-def _price(side: str, config: RINConfig, device: torch.device) -> tuple[int, int]:
-    """Parameters, and operations of a forward pass."""
-    if not side.startswith("rin-pytorch"):
-        price = cost(config)
-        return price.parameters, price.operations
-    rival = (rivals.default if "default" in side else rivals.matched)(config, device)
-    return rival.parameters, rival.operations
-
-
-def _training(bench: Bench, config: RINConfig, batch: int) -> dict[str, Step]:
+def _training(bench: Bench, config: RINConfig, batch: int, theirs: Rivals) -> dict[str, Step]:
     device, bfloat16 = bench.device, uses_bfloat16("auto", bench.device)
     images = torch.rand(batch, *config.shape, generator=torch.Generator().manual_seed(0)).to(device)
     pictures = Batch((images * 255).byte(), torch.full((batch,), -1, device=device))
 
     def ours(**options: Any) -> Step:
-        training = TrainingConfig(batch_size=batch, **options)
         torch.manual_seed(0)
-        data = OpenedData(training=_as_set(pictures), held_out=_as_set(pictures))
-        process = Diffusion(DiffusionConfig())
-        trainer = Trainer(training, RIN(config), process, data, bench.path.parent, seed=0, flip=False)
-        return lambda: trainer.update(pictures)
+        experiment = ExperimentConfig(model=config, training=TrainingConfig(batch_size=batch, **options))
+        return update(experiment, pictures, bench.path.parent)
 
     with mock.patch.object(linear, "onednn_is_faster", return_value=False):
         sides = {"eager": ours(precision="float32", compile="off")}
     sides["rin"] = ours()
     if with_compiled(bench, config):
         sides["compiled"] = ours(compile="on")
-    sides["rin-pytorch"] = rivals.training_step(rivals.matched(config, device), images, False, average_every=1)
-    sides["rin-pytorch default"] = rivals.training_step(rivals.default(config, device), images, False, 10)
+    sides["rin-pytorch"] = rivals.training_step(theirs["rin-pytorch"], images, False, average_every=1)
+    sides["rin-pytorch default"] = rivals.training_step(theirs["rin-pytorch default"], images, False, 10)
     if bfloat16:
         sides["rin-pytorch bfloat16"] = rivals.training_step(rivals.matched(config, device), images, True, 1)
     return sides
 
 
-def _as_set(batch: Batch) -> ImagesInMemory:
-    return ImagesInMemory(batch.images, batch.labels, ())
-
-
-def _sampling(bench: Bench, config: RINConfig, batch: int) -> dict[str, Step]:
+def _sampling(bench: Bench, config: RINConfig, batch: int, theirs: Rivals) -> dict[str, Step]:
     device, bfloat16 = bench.device, uses_bfloat16("auto", bench.device)
     process, shape = Diffusion(DiffusionConfig()), (batch, *config.shape)
 
@@ -141,8 +128,8 @@ def _sampling(bench: Bench, config: RINConfig, batch: int) -> dict[str, Step]:
     sides["rin"] = ours(bfloat16=bfloat16, compile=compiles("auto", device))
     if with_compiled(bench, config):
         sides["compiled"] = ours(compile=True)
-    sides["rin-pytorch"] = rivals.sampling_steps(rivals.matched(config, device), batch, STEPS, False)
-    sides["rin-pytorch default"] = rivals.sampling_steps(rivals.default(config, device), batch, STEPS, False)
+    for side, rival in theirs.items():
+        sides[side] = rivals.sampling_steps(rival, batch, STEPS, False)
     if bfloat16:
-        sides["rin-pytorch bfloat16"] = rivals.sampling_steps(rivals.matched(config, device), batch, STEPS, True)
+        sides["rin-pytorch bfloat16"] = rivals.sampling_steps(theirs["rin-pytorch"], batch, STEPS, True)
     return sides

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import Step
 from rin import RINConfig
+from rin.core.compute import autocast_to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ def training_step(rival: Rival, images: Tensor, bfloat16: bool, average_every: i
     average = EMA(rival.diffusion, beta=0.995, update_every=average_every)
 
     def step() -> None:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
+        with autocast_to(bfloat16, images.device):
             loss = rival.diffusion(images)
         loss.item()
         loss.backward()
@@ -100,7 +101,7 @@ def sampling_steps(rival: Rival, batch: int, num_steps: int, bfloat16: bool) -> 
     sys.modules[type(diffusion).__module__].tqdm = lambda steps, **_: steps  # no bar while it is timed
 
     def steps() -> None:
-        with torch.autocast(diffusion.device.type, torch.bfloat16, enabled=bfloat16):
+        with autocast_to(bfloat16, diffusion.device):
             diffusion.sample(batch_size=batch)
 
     return steps

@@ -5,11 +5,12 @@ At full size these are the ImageNet presets at the batch a card holds, 1024x1024
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from benchmarks.harness import Bench, Step
-from rin import RIN, Diffusion, preset
+from rin import RIN, Diffusion, ExperimentConfig, preset
 from rin.core.compute import uses_bfloat16
 from rin.data import Batch, OpenedData
 from rin.data.image_sets import ImagesInMemory
@@ -30,7 +31,7 @@ def training_memory(bench: Bench) -> None:
 def _measure(bench: Bench, name: str, batch: int, recompute: bool) -> None:
     label = "computed anew" if recompute else "kept"
     try:
-        step = update(bench, name, batch, recompute)
+        step = preset_update(bench, name, batch, recompute)
         memory = bench.peak_memory(step)
         seconds = bench.interleave({name: step}, min_rounds=3)[name]
     except torch.OutOfMemoryError:
@@ -48,14 +49,19 @@ def _measure(bench: Bench, name: str, batch: int, recompute: bool) -> None:
     )  # fmt: skip
 
 
-def update(bench: Bench, name: str, batch: int, recompute: bool) -> Step:
-    """An update as `rin train` makes it, on random pictures."""
+def preset_update(bench: Bench, name: str, batch: int, recompute: bool) -> Step:
+    """An update of a preset as `rin train` makes it, on random pictures."""
     experiment = preset(name)
     training = replace(experiment.training, batch_size=batch, accumulation_steps=1, recompute_blocks=recompute)
     with bench.device:
         images = torch.randint(0, 256, (batch, *experiment.model.shape), dtype=torch.uint8)
         pictures = Batch(images, torch.randint(max(experiment.model.num_classes, 1), (batch,)))
+    return update(replace(experiment, training=training), pictures, bench.path.parent)
+
+
+def update(experiment: ExperimentConfig, pictures: Batch, folder: Path) -> Step:
+    """An update of an experiment by the trainer itself, of the same pictures each time."""
     seen = ImagesInMemory(*pictures, ())
     process, data = Diffusion(experiment.diffusion), OpenedData(training=seen, held_out=seen)
-    trainer = Trainer(training, RIN(experiment.model), process, data, bench.path.parent, seed=0, flip=False)
+    trainer = Trainer(experiment.training, RIN(experiment.model), process, data, folder, seed=0, flip=False)
     return partial(trainer.update, pictures)

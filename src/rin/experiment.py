@@ -49,7 +49,7 @@ FREE_TO_CHANGE = {
     "data.memory_gib", "data.skip_broken",
     "diffusion.sampler", "diffusion.num_steps", "diffusion.sampling_schedule",
 }  # fmt: skip
-"""What a resumed run may change: more steps, what is only looked at or kept, and what changes results by rounding."""
+"""What a resumed run may change: more steps, what is only looked at or kept, and how it is computed."""
 
 
 def differences(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:

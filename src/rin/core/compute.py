@@ -75,18 +75,19 @@ def compiled(function: Callable[Arguments, Result], what: str, graphs: bool = Fa
         if failed:
             return function(*args, **kwargs)
         shapes = tuple(value.shape for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-        if (what, shapes) in _COMPILED:
-            return fast(*args, **kwargs)
+        new = (what, shapes) not in _COMPILED
         _COMPILED.add((what, shapes))
         started = time.perf_counter()
-        LOGGER.info("compiling %s: a minute or so, once; to go without, set compile to off", what)
+        if new:
+            LOGGER.info("compiling %s: a minute or so, once; to go without, set compile to off", what)
         try:
             result = fast(*args, **kwargs)
         except TorchDynamoException as error:
             failed = True
             LOGGER.warning("compiling %s failed, going on without: %s", what, str(error).strip().splitlines()[0])
             return function(*args, **kwargs)
-        LOGGER.info("compiled %s in %.0f s", what, time.perf_counter() - started)
+        if new:
+            LOGGER.info("compiled %s in %.0f s", what, time.perf_counter() - started)
         return result
 
     return call
