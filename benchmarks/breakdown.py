@@ -65,8 +65,11 @@ class Training:
         self.model = rin.RIN(experiment.model).to(device).train()
         self.process = rin.Diffusion(experiment.diffusion)
         self.average = Average(self.model, config.average_decay, config.average_warmup)
-        self.optimiser = make_optimiser(config, self.model)
-        self.stream = batches(images, seed=0, batch_size=config.batch_size, first_step=0, flip=experiment.data.flip)
+        self.optimiser = make_optimiser(config, self.model.parameters())
+        self.stream = batches(
+            images, seed=0, batch_size=config.batch_size, places=torch.arange(config.batch_size), first_step=0,
+            flip=experiment.data.flip,
+        )  # fmt: skip
         self.updates = 0
 
     def step(self) -> None:

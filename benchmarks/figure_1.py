@@ -212,7 +212,9 @@ def training_step(network: Network, size: int, device: torch.device) -> Step:
     if network.experiment:
         process = rin.Diffusion(network.experiment.diffusion)
         # the recipe's rate is for the end of a warm-up
-        optimiser = make_optimiser(dataclasses.replace(network.experiment.training, learning_rate=1e-4), model)
+        optimiser = make_optimiser(
+            dataclasses.replace(network.experiment.training, learning_rate=1e-4), model.parameters()
+        )
     else:
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 import rin
@@ -133,7 +134,14 @@ def _seconds(bench: Bench, trainer: Trainer) -> dict[str, float]:
     stretches: dict[str, list[float]] = {"loader": [], "together": [], "step": []}
     for _ in range(ROUNDS):
         batch_size = trainer.config.batch_size
-        stream = batches(trainer.data.training, seed=0, batch_size=batch_size, first_step=0, flip=trainer.flip)
+        stream = batches(
+            trainer.data.training,
+            seed=0,
+            batch_size=batch_size,
+            places=torch.arange(batch_size),
+            first_step=0,
+            flip=trainer.flip,
+        )
         batch = next(stream)
         stretches["loader"].append(_mean_seconds(bench, lambda stream=stream: next(stream)))
         stretches["together"].append(_mean_seconds(bench, lambda stream=stream: trainer.update(next(stream))))

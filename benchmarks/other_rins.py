@@ -93,7 +93,7 @@ def _compare(bench: Bench, name: str, config: RINConfig, batch: int, work: str, 
 def _training(bench: Bench, config: RINConfig, batch: int, theirs: Rivals) -> dict[str, Step]:
     device, bfloat16 = bench.device, uses_bfloat16("auto", bench.device)
     images = torch.rand(batch, *config.shape, generator=torch.Generator().manual_seed(0)).to(device)
-    pictures = Batch((images * 255).byte(), torch.full((batch,), -1, device=device))
+    pictures = Batch((images * 255).byte(), torch.full((batch,), -1, device=device), torch.arange(batch))
 
     def ours(**options: Any) -> Step:
         torch.manual_seed(0)

@@ -114,7 +114,7 @@ class Run:
         if "weights" in variant.stored:
             round_(self.model.parameters(), variant.dtype)
         self.process = rin.Diffusion(experiment.diffusion)
-        self.optimiser = make_optimiser(experiment.training, self.model)
+        self.optimiser = make_optimiser(experiment.training, self.model.parameters())
         self.average = Average(self.model, experiment.training.average_decay, experiment.training.average_warmup)
         self.num_skipped = 0
 
@@ -132,6 +132,7 @@ class Run:
             self.data.training,
             seed=self.seed,
             batch_size=config.batch_size,
+            places=torch.arange(config.batch_size),
             first_step=0,
             flip=self.experiment.data.flip,
         )

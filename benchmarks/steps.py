@@ -57,8 +57,10 @@ def _adamw(bench: Bench, experiment: ExperimentConfig) -> Iterator[Step]:
         for weight in model.parameters():
             weight.grad = torch.full_like(weight, 1e-3)
         training = replace(experiment.training, optimiser="adamw", learning_rate=1e-6)
-        groups = parameter_groups(model, training.weight_decay)
-        yield (make_optimiser(training, model) if fused else torch.optim.AdamW(groups, lr=1e-6, foreach=True)).step
+        groups = parameter_groups(model.parameters(), training.weight_decay)
+        yield (
+            make_optimiser(training, model.parameters()) if fused else torch.optim.AdamW(groups, lr=1e-6, foreach=True)
+        ).step
 
 
 def _mkl() -> AbstractContextManager[object]:

@@ -55,7 +55,7 @@ def preset_update(bench: Bench, name: str, batch: int, recompute: bool) -> Step:
     training = replace(experiment.training, batch_size=batch, accumulation_steps=1, recompute_blocks=recompute)
     with bench.device:
         images = torch.randint(0, 256, (batch, *experiment.model.shape), dtype=torch.uint8)
-        pictures = Batch(images, torch.randint(max(experiment.model.num_classes, 1), (batch,)))
+        pictures = Batch(images, torch.randint(max(experiment.model.num_classes, 1), (batch,)), torch.arange(batch))
     return update(replace(experiment, training=training), pictures, bench.path.parent)
 
 

@@ -42,6 +42,14 @@ def optim(name):
     return f"tests/unit/test_optim.py::{name}"
 
 
+def training(name):
+    return f"tests/unit/test_training.py::{name}"
+
+
+def processes(name):
+    return f"tests/end_to_end/test_processes.py::{name}"
+
+
 def reference(case):
     return f"tests/reference/test_reference.py::test_case[{case}]"
 
@@ -51,6 +59,7 @@ BLOCKS, RIN = "nn/blocks.py", "nn/rin.py"
 DIFFUSION, LOSS, SAMPLERS = "diffusion/diffusion.py", "diffusion/loss.py", "diffusion/samplers.py"
 PREDICTIONS = "diffusion/predictions.py"
 OPTIM, CONFIG, RATES, AVERAGE = (f"training/{name}.py" for name in ("optim", "config", "lr_schedules", "average"))
+SHARDING = "training/sharding.py"
 
 MUTANTS = [
     # 1. Initial weights
@@ -124,7 +133,7 @@ MUTANTS = [
     Mutant(
         "lamb-no-bias-correction",
         OPTIM,
-        'torch.full((), float(group["step"]), device=weights[0].device)',
+        'torch.as_tensor(group["step"], dtype=torch.float32, device=weights[0].device)',
         "torch.full((), 1e9, device=weights[0].device)",
         "bias correction",
         (optim("test_lamb_is_lamb"),),
@@ -184,10 +193,8 @@ MUTANTS = [
     Mutant(
         "lamb-joint-ratio",
         OPTIM,
-        "    weight_norms = torch.stack(torch._foreach_norm(weights))\n"
-        "    move_norms = torch.stack(torch._foreach_norm(list(moves)))\n",
-        "    weight_norms = torch.stack(torch._foreach_norm(weights)).norm().expand(len(weights))\n"
-        "    move_norms = torch.stack(torch._foreach_norm(list(moves))).norm().expand(len(weights))\n",
+        "    weight_norms, move_norms = norms.chunk(2)\n",
+        "    weight_norms, move_norms = (part.norm().expand(len(weights)) for part in norms.chunk(2))\n",
         "each tensor has a ratio of its own",
         (optim("test_lamb_takes_a_ratio_of_its_own_for_each_tensor"),),
     ),
@@ -528,9 +535,8 @@ MUTANTS = [
     Mutant(
         "average-from-zeros",
         AVERAGE,
-        "        self._average: list[Tensor] = list(self.model.parameters())\n",
-        "        self._average: list[Tensor] = list(self.model.parameters())\n"
-        "        torch._foreach_zero_(self._average)\n",
+        "        self._source = model\n",
+        "        self._source = model\n        torch._foreach_zero_(list(self.model.parameters()))\n",
         "the average starts at the weights",
         (optim("test_the_average_starts_at_the_weights_before_the_first_update"),),
         quick=True,
@@ -760,6 +766,56 @@ MUTANTS = [
         "return estimate(prediction, model_input, gamma, space, clip",
         "only the network sees the normalised input",
         (reference("sample_ddim_scaled"),),
+    ),
+    # 9. Many processes, checkpoints, updates that are not finite
+    Mutant(
+        "fsdp-leaves-the-average-behind",
+        SHARDING,
+        "fully_shard(part, reshard_after_forward=True)",
+        "fully_shard(part)",
+        "a sharded average goes on following the weights after it was sampled from",
+        (processes("test_two_processes_have_the_losses_of_one[adamw-fsdp]"),),
+    ),
+    Mutant(
+        "fsdp-lamb-norms-of-rows",
+        OPTIM,
+        "norms = sum_over_processes(norms.square()).sqrt()",
+        "norms = norms * 1.0",
+        "LAMB's norms are those of whole tensors",
+        (processes("test_two_processes_have_the_losses_of_one[lamb-fsdp]"),),
+    ),
+    Mutant(
+        "every-process-computes-the-same",
+        SHARDING,
+        "range(start + share.start, start + share.stop)",
+        "range(start, start + len(share))",
+        "each process has places of its own",
+        (processes("test_two_processes_have_the_losses_of_one[lamb-ddp]"),),
+    ),
+    Mutant(
+        "skipped-updates-still-decay",
+        OPTIM,
+        "torch._foreach_mul_(moves, 1 - self.found_inf)",
+        "moves = moves",
+        "an update that is not finite leaves the weights alone",
+        (training("test_an_update_that_is_not_finite_changes_nothing_and_is_counted"),),
+    ),
+    Mutant(
+        "skipped-updates-counted-by-lamb",
+        OPTIM,
+        "(1 if self.found_inf is None else 1 - self.found_inf)",
+        "1",
+        "bias correction counts the updates that were made",
+        (training("test_an_update_that_is_not_finite_changes_nothing_and_is_counted"),),
+    ),
+    Mutant(
+        "checkpoint-without-checksums",
+        "training/checkpoint.py",
+        "            if _digest(checkpoint / name).hex() != files[name]:\n",
+        "            if not (checkpoint / name).exists():\n",
+        "a damaged checkpoint is noticed",
+        (training("test_a_damaged_checkpoint_is_set_aside_by_name_until_the_next_is_written"),),
+        quick=True,
     ),
 ]
 

@@ -45,7 +45,8 @@ class ExperimentConfig:
 
 FREE_TO_CHANGE = {
     "training.num_steps", "training.log_every", "training.held_out_every", "training.sample_every",
-    "training.checkpoint_every", "training.keep_checkpoints", "training.compile", "training.recompute_blocks",
+    "training.checkpoint_every", "training.keep_checkpoints", "training.keep_checkpoint_every", "training.trackers",
+    "training.parallel", "training.accumulation_steps", "training.compile", "training.recompute_blocks",
     "data.memory_gib", "data.skip_broken",
     "diffusion.sampler", "diffusion.num_steps", "diffusion.sampling_schedule",
 }  # fmt: skip

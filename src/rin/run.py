@@ -8,6 +8,7 @@ TensorBoard's events. Nothing is ever unpickled.
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -19,7 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rin.core.compute import device
+from rin.core.distributed import is_first, processes, wait_for_all
 from rin.core.errors import RinError
+from rin.core.files import written_whole
 from rin.core.progress import LOGGER
 from rin.data import OpenedData, open_data
 from rin.diffusion import Diffusion, DiffusionConfig, SamplingOptions, SamplingStep
@@ -27,6 +30,7 @@ from rin.evaluation.sampling import seeded_steps
 from rin.experiment import FORMAT_VERSION, ExperimentConfig, differences, from_dict, to_dict
 from rin.nn import RIN, RINConfig
 from rin.training import checkpoint
+from rin.training.status import only_process
 from rin.training.trainer import Trainer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -84,9 +88,10 @@ class Trained:
         config = _stored(self.model.config, self.process.config, self.class_names)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_json(folder / CONFIG, config)
             weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
-            save_file(weights, folder / WEIGHTS)
+            with written_whole(folder / WEIGHTS) as temporary:
+                save_file(weights, temporary)
+            _write_json(folder / CONFIG, config)
         except (OSError, SafetensorError) as error:
             raise RinError(f"cannot write the model to {folder}: {error}") from error
 
@@ -123,34 +128,50 @@ def load(source: str | Path) -> Trained:
     stored = _read_config(folder)
     model = RIN(from_dict(RINConfig, stored["model"]))
     process = Diffusion(from_dict(DiffusionConfig, stored["diffusion"]))
-    weights = _weights_file(folder)
+    saved = folder / WEIGHTS
     try:
-        model.load_state_dict(load_file(weights))
+        model.load_state_dict(load_file(saved) if saved.exists() else _average(folder))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise RinError(f"{weights} is damaged or of another configuration: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise RinError(f"the weights in {folder} are damaged or of another configuration: {reason}") from error
     return Trained(model.to(device()).eval().requires_grad_(False), process, tuple(stored["class_names"]))
 
 
 def train(experiment: ExperimentConfig, folder: str | Path) -> Trained:
     """Trains an experiment in a folder, or goes on with the run that the folder holds, to the end.
 
+    Under a launcher such as torchrun every process calls it, and they work together.
+
     Returns:
         The trained model, with the averaged weights.
 
     Raises:
-        RinError: the data cannot be read, the folder cannot be written or holds a run of another configuration.
+        RinError: the data cannot be read, the folder cannot be written, holds a run of another configuration or is
+            being trained by another process; a process died; too many updates in a row were not finite.
+        StoppedError: a signal asked the run to stop; it is saved.
     """
     folder = Path(folder)
+    with processes():
+        return _train(experiment, folder)
+
+
+def _train(experiment: ExperimentConfig, folder: Path) -> Trained:
     data = open_run_data(experiment)
-    if broken := (*data.training.broken, *data.held_out.broken):
-        LOGGER.warning("pictures passed over because they cannot be read: %d, %s first", len(broken), broken[0])
+    if broken := data.training.num_broken + data.held_out.num_broken:
+        LOGGER.warning("pictures passed over because they cannot be read: %d", broken)
     experiment = settle(experiment, data)
     class_names = data.training.class_names if experiment.model.num_classes else ()
-    _claim(folder, experiment, class_names)
-    torch.manual_seed(experiment.seed)
-    model, process = RIN(experiment.model), Diffusion(experiment.diffusion)
-    Trainer(experiment.training, model, process, data, folder, experiment.seed, experiment.data.flip).run()
-    return load(folder)
+    if is_first():
+        _make(folder)
+    with only_process(folder) if is_first() else nullcontext():
+        if is_first():
+            _claim(folder, experiment, class_names)
+        wait_for_all()
+        torch.manual_seed(experiment.seed)
+        model, process = RIN(experiment.model), Diffusion(experiment.diffusion)
+        Trainer(experiment.training, model, process, data, folder, experiment.seed, experiment.data.flip).run()
+        wait_for_all()
+        return load(folder)
 
 
 def open_run_data(experiment: ExperimentConfig) -> OpenedData:
@@ -199,6 +220,13 @@ def read_model_config(folder: Path) -> RINConfig:
 _NOT_EXPERIMENT = ("format_version", "class_names")
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RinError(f"cannot write the run to {folder}: {error}") from error
+
+
 def _claim(folder: Path, experiment: ExperimentConfig, class_names: tuple[str, ...]) -> None:
     """Makes the folder this run's own, or makes sure that it already is."""
     before = read_experiment(folder)
@@ -209,7 +237,6 @@ def _claim(folder: Path, experiment: ExperimentConfig, class_names: tuple[str, .
         )
     config = _stored(experiment.model, experiment.diffusion, class_names) | to_dict(experiment)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / CONFIG, config)
     except OSError as error:
         raise RinError(f"cannot write the run to {folder}: {error}") from error
@@ -242,19 +269,23 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".unfinished")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _weights_file(folder: Path) -> Path:
-    """The averaged weights: a saved model's, or those of a run's newest checkpoint."""
-    if (folder / WEIGHTS).exists():
-        return folder / WEIGHTS
-    newest = checkpoint.latest(folder / checkpoint.FOLDER)
-    if newest is None:
-        raise RinError(f"{folder} has no checkpoint yet: train it for --training.checkpoint-every steps or more")
-    return newest / "average.safetensors"
+def _average(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of a run's newest checkpoint that is whole; damaged ones are named and passed over."""
+    damaged: list[str] = []
+    for newest in reversed(checkpoint.all_checkpoints(folder / checkpoint.FOLDER)):
+        reason = checkpoint.damage(newest, only=checkpoint.AVERAGE)
+        if reason is None:
+            for passed_over in damaged:
+                LOGGER.warning("%s: taking the one before", passed_over)
+            return checkpoint.read(newest, checkpoint.AVERAGE)
+        damaged.append(f"checkpoint {newest} is damaged ({reason})")
+    if damaged:
+        raise RinError(f"{folder} has no checkpoint that is whole: {damaged[0]}")
+    raise RinError(f"{folder} has no checkpoint yet: train it for --training.checkpoint-every steps or more")
 
 
 def _download(name: str) -> Path:

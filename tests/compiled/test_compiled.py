@@ -53,7 +53,7 @@ def test_a_compiled_run_is_the_eager_one_but_for_rounding(tmp_path):
     diffusion = DiffusionConfig(self_cond_by="share", self_cond_rate=0.5, label_drop_rate=0.3)
     eager = trainer(tmp_path / "eager", diffusion=diffusion)
     compiled = trainer(tmp_path / "compiled", dataclasses.replace(TRAINING, compile="on"), diffusion)
-    batch = Batch(*pictures(12).get(torch.arange(12)))
+    batch = Batch(*pictures(12).get(torch.arange(12)), torch.arange(12))
     for one in (eager, compiled):
         for _ in range(3):
             one.update(batch)

@@ -2,8 +2,12 @@
 
 import os
 import resource
+import socket
 import subprocess
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 TINY = [
     *("--model.latent-dim", "32", "--model.interface-dim", "16", "--model.num-latents", "6"),
@@ -14,49 +18,75 @@ TINY = [
 ]
 """A model so small that a step takes milliseconds."""
 
-KILL = """
-import os, signal, sys
-import rin.training.trainer as trainer
-from rin.cli import main
 
-calls, honest = 0, trainer.Trainer.part_loss
-
-def deadly(self, batch, part):
-    global calls
-    calls += 1
-    if calls == {call}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return honest(self, batch, part)
-
-trainer.Trainer.part_loss = deadly
-main(sys.argv[1:])
-"""
-"""`rin`, killed at a certain part of a batch."""
-
-
-def rin(*arguments, kill_at=None, largest_file=None):
-    """Runs `rin` in a process of its own.
+def start(*arguments, fault=None, largest_file=None, environment=None):
+    """Starts `rin` in a process of its own.
 
     Args:
         arguments: of the command.
-        kill_at: the process kills itself at that part of a batch, counted from 1.
+        fault: a point of tests/end_to_end/faults.py and a count: the process kills itself there.
         largest_file: no file may grow beyond so many bytes.
+        environment: more variables.
     """
 
     def limit():
         if largest_file:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
-    command = ["-m", "rin.cli"] if kill_at is None else ["-c", KILL.format(call=kill_at)]
-    return subprocess.run(
-        [sys.executable, *command, *map(str, arguments)],
-        capture_output=True,
+    command = ["rin.cli"] if fault is None else ["tests.end_to_end.faults", *fault]
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, (*command, *arguments))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         preexec_fn=limit,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        timeout=300,
-        check=False,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(environment or {})},
     )
+
+
+def ended(process, timeout=300):
+    """A process that was started, at its end."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def rin(*arguments, kill_at=None, fault=None, largest_file=None):
+    """Runs `rin` in a process of its own, to its end; `kill_at` is a fault: at that part of a batch, from 1."""
+    fault = fault if kill_at is None else ("at_a_part", kill_at)
+    return ended(start(*arguments, fault=fault, largest_file=largest_file))
+
+
+def start_together(num, *arguments, faults=None):
+    """Starts `rin` in several processes that work together, as a launcher does; `faults` are by process number."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": num, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    return [
+        start(
+            *arguments,
+            fault=(faults or {}).get(number),
+            environment={name: str(value) for name, value in (shared | {"RANK": number, "LOCAL_RANK": number}).items()},
+        )
+        for number in range(num)
+    ]
+
+
+def together(num, *arguments, faults=None):
+    """Runs `rin` in several processes that work together, to the end of them all."""
+    return [ended(process) for process in start_together(num, *arguments, faults=faults)]
+
+
+def files(run):
+    """What a run leaves behind, byte by byte, but for what has the time in it: TensorBoard's events and the status."""
+    paths = (path for path in run.rglob("*") if path.is_file())
+    timeless = (path for path in paths if "tfevents" not in path.name and path.name not in ("status.json", ".lock"))
+    return {str(path.relative_to(run)): path.read_bytes() for path in timeless}
 
 
 def assert_one_line(result, *words):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.end_to_end.commands import TINY, rin
+from tests.end_to_end.commands import TINY, files, rin
 
 EVERYTHING_ON = [
     *("train", "digits", *TINY, "--model.dropout-rate", "0.1", "--model.depth-drop-rate", "0.1"),
@@ -11,12 +11,6 @@ EVERYTHING_ON = [
     *("--training.log-every", "3", "--training.held-out-every", "4", "--seed", "5"),
 ]
 """1,618 digits in batches of 600: an epoch ends within the third step; a step has three parts."""
-
-
-def files(run):
-    """What a run leaves behind, byte by byte: TensorBoard's events alone have the time in them."""
-    paths = (path for path in run.rglob("*") if path.is_file() and "tfevents" not in path.name)
-    return {str(path.relative_to(run)): path.read_bytes() for path in paths}
 
 
 @pytest.mark.parametrize(

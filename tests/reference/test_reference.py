@@ -93,7 +93,7 @@ def check_train(case):
     config, model = case.config, load(case).train()
     process = Diffusion(pix2seq.diffusion_config(config))
     optimiser = Lamb(
-        parameter_groups(model, config["weight_decay"]),
+        parameter_groups(model.parameters(), config["weight_decay"]),
         lr=config["learning_rate"],
         betas=(config["beta1"], config["beta2"]),
         eps=config["eps"],

@@ -19,13 +19,6 @@ def save(path, level=0, size=(8, 8), **options):
     Image.new("L", size, level).save(path, **options)
 
 
-def truncate(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, "jpeg")
-    path.write_bytes(path.read_bytes()[:900])
-
-
 def opened(path, **options):
     return open_data(DataConfig(path=str(path), **{"num_held_out": 0, **options}), GREY)
 
@@ -126,44 +119,6 @@ def test_folders_of_splits_are_not_taken_for_classes(tmp_path):
     with pytest.raises(RinError, match=r"are splits \(train and val\).*give .*train$"):
         opened(tmp_path)
     assert opened(tmp_path / "train").training.class_names == ("cat",)
-
-
-@pytest.mark.parametrize("memory_gib", [4.0, 0.0])
-def test_a_broken_picture_is_named_with_the_way_out(tmp_path, memory_gib):
-    save(tmp_path / "a.png")
-    truncate(tmp_path / "torn.jpg")
-    with pytest.raises(RinError, match=r"torn\.jpg: .*truncated.*--data\.skip-broken$"):
-        everything(opened(tmp_path, memory_gib=memory_gib).training)
-
-
-def test_broken_pictures_are_skipped_and_counted(tmp_path):
-    for level, name in enumerate(["cat/a.png", "dog/b.png", "dog/d.png"]):
-        save(tmp_path / name, level)
-    truncate(tmp_path / "cat/c.jpg")
-    training = opened(tmp_path, skip_broken=True).training
-    assert levels(training) == [0, 1, 2]
-    assert everything(training)[1].tolist() == [0, 1, 1]
-    assert training.num_broken == 1
-    assert training.broken[0].endswith("c.jpg")
-
-
-def test_the_next_readable_picture_stands_in_on_demand(tmp_path):
-    save(tmp_path / "cat/a.png", 1)
-    truncate(tmp_path / "dog/b.jpg")
-    truncate(tmp_path / "dog/c.jpg")
-    training = opened(tmp_path, skip_broken=True, memory_gib=0.0).training
-    assert training.num_broken == 0
-    assert levels(training) == [1, 1, 1]
-    assert everything(training)[1].tolist() == [0, 0, 0]
-    assert training.num_broken == 2
-    assert [name[-5:] for name in training.broken] == ["b.jpg", "c.jpg"]
-
-
-@pytest.mark.parametrize("memory_gib", [4.0, 0.0])
-def test_a_set_of_broken_pictures_is_refused(tmp_path, memory_gib):
-    truncate(tmp_path / "a.jpg")
-    with pytest.raises(RinError, match=r"none of 1 pictures can be read, .*a\.jpg"):
-        everything(opened(tmp_path, skip_broken=True, memory_gib=memory_gib).training)
 
 
 def test_on_demand_equals_in_memory(tmp_path):

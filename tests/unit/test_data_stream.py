@@ -10,8 +10,10 @@ from PIL import Image
 
 from rin.core.errors import RinError
 from rin.core.seeds import permutation
-from rin.data import Batch, DataConfig, Order, batches, open_data
+from rin.data import Batch, DataConfig, Order, open_data
+from rin.data import batches as shares
 from rin.data.image_sets import ImagesInMemory
+from rin.data.stream import GroupedOrder
 
 GREY = (1, 8, 8)
 
@@ -28,6 +30,12 @@ def folder(tmp_path):
     for level in range(10):
         Image.new("L", (8, 8), level).save(tmp_path / f"{level}.png")
     return tmp_path
+
+
+def batches(images, *, batch_size, places=None, **options):
+    """The batches of a process that is alone, unless its places are given."""
+    places = torch.arange(batch_size) if places is None else torch.tensor(places)
+    return shares(images, batch_size=batch_size, places=places, **options)
 
 
 def on_demand(folder):
@@ -101,6 +109,82 @@ def test_about_half_of_the_pictures_are_mirrored_and_none_without_flips():
 def test_the_flips_change_from_step_to_step():
     first, second = take(batches(memory_set(1), seed=0, batch_size=64, first_step=0, flip=True), 2)
     assert not torch.equal(first.images, second.images)
+
+
+@pytest.mark.parametrize("kind", ["in memory", "on demand"])
+@pytest.mark.parametrize("num_processes", [1, 2, 4])
+def test_the_shares_of_many_processes_are_the_batches_of_one(folder, kind, num_processes):
+    images = memory_set() if kind == "in memory" else on_demand(folder)
+    options = {"seed": 5, "batch_size": 8, "first_step": 2, "flip": True}
+    whole = take(batches(images, **options), 3)
+    of_each = [range(rank, 8, num_processes) for rank in range(num_processes)]
+    parts = [take(batches(images, places=list(places), **options), 3) for places in of_each]
+    places = torch.tensor([place for places in of_each for place in places])
+    for step, batch in enumerate(whole):
+        joined = Batch(*(torch.cat(fields) for fields in zip(*(part[step] for part in parts), strict=True)))
+        assert equal(joined, Batch(*(field[places] for field in batch)))
+
+
+def test_the_places_of_a_share_may_have_any_order():
+    options = {"seed": 5, "batch_size": 6, "first_step": 1, "flip": True}
+    whole = next(batches(memory_set(), **options))
+    share = next(batches(memory_set(), places=[4, 0, 3], **options))
+    assert equal(share, Batch(*(field[[4, 0, 3]] for field in whole)))
+
+
+def test_batches_name_their_examples(folder):
+    for images in (memory_set(), on_demand(folder)):
+        stream = batches(images, seed=5, batch_size=4, first_step=0, flip=False)
+        seen = take(stream, 5)
+        assert torch.equal(torch.cat([batch.examples for batch in seen]), Order(10, 5).at(0, 20))
+        assert torch.equal(torch.cat([batch.images[:, 0, 0, 0] for batch in seen]), Order(10, 5).at(0, 20))
+
+
+SIZES = (3, 1, 4, 2)
+GROUP_OF = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2, 3, 3])
+
+
+def test_grouped_order_sees_every_example_once_an_epoch_and_each_epoch_anew():
+    epochs = GroupedOrder(SIZES, seed=3).at(0, 60).reshape(6, 10)
+    assert (epochs.sort(dim=1).values == torch.arange(10)).all()
+    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 6
+    assert len({tuple(GROUP_OF[epoch].tolist()) for epoch in epochs}) > 1
+    assert len({tuple(epoch[GROUP_OF[epoch] == 2].tolist()) for epoch in epochs}) > 1
+    assert not torch.equal(epochs[0], GroupedOrder(SIZES, seed=4).at(0, 10))
+
+
+def test_the_examples_of_a_group_follow_one_another():
+    for epoch in GroupedOrder(SIZES, seed=3).at(0, 60).reshape(6, 10):
+        _, runs = GROUP_OF[epoch].unique_consecutive(return_counts=True)
+        assert sorted(runs.tolist()) == sorted(SIZES)
+
+
+def test_the_groups_of_an_epoch_are_mixed_in_different_ways():
+    epoch = GroupedOrder((50, 50), seed=0).at(0, 100)
+    assert not torch.equal(epoch[:50] % 50, epoch[50:] % 50)
+
+
+@pytest.mark.parametrize("start", [0, 1, 9, 10, 23, 10**9])
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 35])
+def test_grouped_order_is_a_function_of_the_position(start, batch_size):
+    expected = torch.cat([GroupedOrder(SIZES, seed=1).at(place, 1) for place in range(start, start + 35)])
+    order = GroupedOrder(SIZES, seed=1)
+    pieces = [order.at(place, min(batch_size, start + 35 - place)) for place in range(start, start + 35, batch_size)]
+    assert torch.equal(torch.cat(pieces), expected)
+
+
+@pytest.mark.parametrize("start", [0, 2, 9, 10, 25])
+def test_the_groups_to_come_are_those_of_the_order(start):
+    order = GroupedOrder(SIZES, seed=1)
+    of_stream = GROUP_OF[order.at(start, 40)].tolist()
+    epochs = [(start + number) // 10 for number in range(40)]
+    runs = [group for (_, group), _ in itertools.groupby(zip(epochs, of_stream, strict=True))]
+    assert order.groups_from(start, 9) == runs[:9]
+
+
+def test_an_empty_grouped_set_has_no_order():
+    with pytest.raises(RinError, match="0 examples"):
+        GroupedOrder((), seed=0)
 
 
 def test_a_batch_may_be_larger_than_the_set():

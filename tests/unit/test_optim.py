@@ -100,14 +100,16 @@ def test_weights_without_a_gradient_stay():
 @pytest.mark.parametrize("kind", KINDS)
 def test_biases_and_norms_alone_are_free_of_decay_and_ratio(kind):
     model = new(small(**KINDS[kind]))
-    treated = {id(w): (g["weight_decay"], g["adapt"]) for g in parameter_groups(model, 0.01) for w in g["params"]}
+    treated = {
+        id(w): (g["weight_decay"], g["adapt"]) for g in parameter_groups(model.parameters(), 0.01) for w in g["params"]
+    }
     norms = {id(w) for m in model.modules() if isinstance(m, nn.LayerNorm) for w in m.parameters()}
     names = {name: id(weight) for name, weight in model.named_parameters()}
     plain = {name for name, key in names.items() if key in norms or name.endswith("bias")}
     assert {"latents", "tokenizer.positions", "blocks.0.read.attention.query.weight"} & plain == set()
     expected = {name: (0.0, False) if name in plain else (0.01, True) for name in names}
     assert {name: treated[key] for name, key in names.items()} == expected
-    assert sum(len(group["params"]) for group in parameter_groups(model, 0.01)) == len(names)
+    assert sum(len(group["params"]) for group in parameter_groups(model.parameters(), 0.01)) == len(names)
 
 
 def test_query_key_and_value_are_tensors_of_their_own():
@@ -120,7 +122,7 @@ def test_query_key_and_value_are_tensors_of_their_own():
 @pytest.mark.parametrize(("name", "kind"), [("lamb", Lamb), ("adamw", torch.optim.AdamW)])
 def test_the_configured_optimiser_is_made(name, kind):
     config = TrainingConfig(optimiser=name, learning_rate=0.5, betas=(0.7, 0.8), eps=1e-3, weight_decay=0.2)
-    optimiser = make_optimiser(config, new(small()))
+    optimiser = make_optimiser(config, new(small()).parameters())
     assert type(optimiser) is kind
     decays = []
     for group in optimiser.param_groups:
@@ -146,25 +148,30 @@ def give_gradients(model, step):
 def test_an_optimiser_restored_from_its_tensors_goes_on_bit_by_bit(name):
     config = TrainingConfig(optimiser=name, learning_rate=0.01)
     model = moved(small())
-    optimiser = make_optimiser(config, model)
+    optimiser = make_optimiser(config, model.parameters())
     for step in range(3):
         give_gradients(model, step)
         optimiser.step()
-    tensors = {key: value.clone() for key, value in optimiser_tensors(optimiser, model).items()}
+    tensors = {
+        key: value.clone() for key, value in optimiser_tensors(optimiser, dict(model.named_parameters())).items()
+    }
     assert {key.rpartition("/")[0] for key in tensors} == {key for key, _ in model.named_parameters()}
 
     other = new(small(), seed=9)
     other.load_state_dict(model.state_dict())
-    restored = make_optimiser(config, other)
-    restore_optimiser(restored, other, tensors, 3)
+    restored = make_optimiser(config, other.parameters())
+    restore_optimiser(restored, dict(other.named_parameters()), tensors, 3)
     for step in range(3, 5):
         for one, its in ((model, optimiser), (other, restored)):
             give_gradients(one, step)
             its.step()
     for key, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[key]), key
-    again = optimiser_tensors(restored, other)
-    assert all(torch.equal(value, again[key]) for key, value in optimiser_tensors(optimiser, model).items())
+    again = optimiser_tensors(restored, dict(other.named_parameters()))
+    assert all(
+        torch.equal(value, again[key])
+        for key, value in optimiser_tensors(optimiser, dict(model.named_parameters())).items()
+    )
 
 
 # Learning rates

@@ -1,8 +1,10 @@
 """The loop, the held-out loss, checkpoints and the log."""
 
 import dataclasses
+import hashlib
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from rin.training import checkpoint
 from rin.training.config import TrainingConfig
 from rin.training.held_out import TIMES, held_out_losses
 from rin.training.logging import Log, read_log
+from rin.training.status import read_status
 from rin.training.trainer import Trainer
 
 MODEL = RINConfig(
@@ -43,12 +46,18 @@ def trainer(folder, training=TRAINING, diffusion=None, model=MODEL, held_out=6, 
     return Trainer(training, RIN(model), process, data, folder, seed=7, flip=True)
 
 
+def batch_of(made):
+    """The first pictures of the set."""
+    examples = torch.arange(12)
+    return Batch(*made.data.training.get(examples), examples)
+
+
 @pytest.mark.parametrize("self_cond_by", ["mask", "share"])
 def test_accumulation_changes_a_batch_by_rounding_alone(tmp_path, self_cond_by):
     diffusion = DiffusionConfig(self_cond_by=self_cond_by, self_cond_rate=0.5, label_drop_rate=0.3)
     whole = trainer(tmp_path / "whole", diffusion=diffusion)
     parts = trainer(tmp_path / "parts", dataclasses.replace(TRAINING, accumulation_steps=3), diffusion)
-    batch = Batch(*whole.data.training.get(torch.arange(12)))
+    batch = batch_of(whole)
     for _ in range(3):
         whole.update(batch)
         parts.update(batch)
@@ -71,13 +80,13 @@ def test_a_handful_of_examples_is_overfitted(tmp_path):
 def test_dropout_differs_from_step_to_step_and_repeats(tmp_path):
     model = dataclasses.replace(MODEL, dropout_rate=0.5)
     one = trainer(tmp_path, model=model)
-    batch, everyone = Batch(*one.data.training.get(torch.arange(12))), range(12)
-    first = one.part_loss(batch, everyone).item()
-    assert one.part_loss(batch, everyone).item() == first
+    batch = batch_of(one)
+    first = one.part_loss(batch, 0).item()
+    assert one.part_loss(batch, 0).item() == first
     torch.rand(3)  # nobody else's draws matter
-    assert one.part_loss(batch, everyone).item() == first
+    assert one.part_loss(batch, 0).item() == first
     one.step = 1
-    assert one.part_loss(batch, everyone).item() != first
+    assert one.part_loss(batch, 0).item() != first
 
 
 def test_blocks_computed_anew_give_the_same_update(tmp_path):
@@ -86,7 +95,7 @@ def test_blocks_computed_anew_give_the_same_update(tmp_path):
     anew = trainer(tmp_path / "anew", dataclasses.replace(TRAINING, recompute_blocks=True), model=model)
     calls = []
     anew.model.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
-    batch = Batch(*kept.data.training.get(torch.arange(12)))
+    batch = batch_of(kept)
     for one in (kept, anew):
         one.update(batch)
     assert len(calls) == 3  # the estimate, the main pass, the backward pass
@@ -132,7 +141,7 @@ def test_a_checkpoint_has_model_average_and_optimiser_without_pickle(tmp_path):
     assert sorted(path.name for path in newest.iterdir()) == [
         "average.safetensors", "model.safetensors", "optimiser.safetensors", "state.json",
     ]  # fmt: skip
-    assert json.loads((newest / "state.json").read_text())["step"] == 4
+    assert json.loads((newest / "state.json").read_text())["state"]["step"] == 4
     assert "blocks.0.read.attention.query.weight/exp_avg" in load_file(newest / "optimiser.safetensors")
 
 
@@ -140,9 +149,15 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     for step in range(1, 6):
         checkpoint.save(tmp_path, step, {"model": {"w": torch.ones(2) * step}}, {"step": step}, keep=2)
     assert [path.name for path in checkpoint.all_checkpoints(tmp_path)] == ["step-000000004", "step-000000005"]
-    tensors, state = checkpoint.load(checkpoint.all_checkpoints(tmp_path)[-1])
-    assert tensors["model"]["w"].tolist() == [5, 5]
-    assert state == {"step": 5}
+    newest = checkpoint.all_checkpoints(tmp_path)[-1]
+    assert checkpoint.read(newest, "model")["w"].tolist() == [5, 5]
+    assert checkpoint.state(newest) == {"step": 5}
+
+
+def test_some_checkpoints_are_kept_for_good(tmp_path):
+    for step in range(1, 8):
+        checkpoint.save(tmp_path, step, {"model": {"w": torch.ones(2)}}, {}, keep=1, keep_every=3)
+    assert [checkpoint.step_of(path) for path in checkpoint.all_checkpoints(tmp_path)] == [3, 6, 7]
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_ones(tmp_path, monkeypatch):
@@ -157,11 +172,113 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_ones(tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
+def test_a_damaged_checkpoint_is_set_aside_by_name_until_the_next_is_written(tmp_path, caplog):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"model": {"w": torch.ones(2)}}, {"step": step}, keep=2)
+    (tmp_path / "step-000000002" / "model.safetensors").write_bytes(b"nonsense")
+    found = checkpoint.newest_whole(tmp_path)
+    assert found == tmp_path / "step-000000001"
+    assert "step-000000002 is damaged (model.safetensors is not what was written)" in caplog.text
+    assert (tmp_path / "step-000000002.damaged").is_dir()
+    checkpoint.save(tmp_path, 2, {"model": {"w": torch.ones(2)}}, {"step": 2}, keep=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-000000001", "step-000000002"}
+
+
+def pickled(path):
+    """What runs code when PyTorch or NumPy unpickle it."""
+
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(path.parent.parent / "code-was-run"),)
+
+    torch.save({"w": Hostile()}, path)
+
+
+def write_state(path, stored):
+    parts = {name: stored[name] for name in ("files", "shards", "state")}
+    (path / "state.json").write_text(json.dumps(checkpoint.sealed(parts)))
+
+
+def test_a_changed_state_is_noticed(tmp_path):
     path = checkpoint.save(tmp_path, 1, {"model": {"w": torch.ones(2)}}, {"step": 1}, keep=2)
-    (path / "model.safetensors").write_bytes(b"nonsense")
+    (path / "state.json").write_text((path / "state.json").read_text().replace('"step": 1', '"step": 3'))
+    assert "state.json is not what was written" in str(checkpoint.damage(path))
+
+
+def test_nothing_in_a_checkpoint_can_run_code(tmp_path):
+    path = checkpoint.save(tmp_path, 1, {"model": {"w": torch.ones(2)}}, {"step": 1}, keep=2)
+    hostile = path / "model.safetensors"
+    pickled(hostile)
     with pytest.raises(RinError, match="step-000000001 is damaged"):
-        checkpoint.load(path)
+        checkpoint.read(path, "model")
+    stored = json.loads((path / "state.json").read_text())
+    stored["files"]["model.safetensors"] = hashlib.sha256(hostile.read_bytes()).hexdigest()
+    write_state(path, stored)  # even with checksums that fit
+    assert checkpoint.damage(path) is None
+    with pytest.raises(RinError, match="step-000000001 is damaged"):
+        checkpoint.read(path, "model")
+    pickled(path / "state.json")
+    with pytest.raises(RinError, match="is damaged"):
+        checkpoint.newest_whole(tmp_path)
+    assert not (tmp_path / "code-was-run").exists()
+
+
+def test_files_outside_a_checkpoint_are_none_of_it(tmp_path):
+    """Names come from outside: one that leads out of the folder is refused, whatever its checksum."""
+    path = checkpoint.save(tmp_path, 1, {"model": {"w": torch.ones(2)}}, {"step": 1}, keep=2)
+    outside = tmp_path / "outside.safetensors"
+    outside.write_bytes(b"x")
+    stored = json.loads((path / "state.json").read_text())
+    stored["files"]["../outside.safetensors"] = hashlib.sha256(b"x").hexdigest()
+    write_state(path, stored)
+    assert "outside" in str(checkpoint.damage(path))
+
+
+@pytest.mark.parametrize("optimiser", ["lamb", "adamw"])
+def test_an_update_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, optimiser):
+    made = trainer(tmp_path, dataclasses.replace(TRAINING, optimiser=optimiser))
+    beside = trainer(tmp_path, dataclasses.replace(TRAINING, optimiser=optimiser))
+    batch = batch_of(made)
+    made.update(batch)
+    beside.update(batch)
+    honest = made.loss_of
+    made.loss_of = lambda *given: honest(*given) * float("nan")
+    before = [weight.clone() for weight in made.model.parameters()]
+    made.update(batch)
+    assert all(torch.equal(now, then) for now, then in zip(made.model.parameters(), before, strict=True))
+    assert (made.skips.in_a_row(), made.skips.in_all()) == (1, 1)
+    assert made.loss_sum.item() == beside.loss_sum.item()
+    made.loss_of, made.step = honest, 1
+    for one in (made, beside):
+        one.update(batch)
+    assert (made.skips.in_a_row(), made.skips.in_all()) == (0, 1)
+    # moments and the count of updates are those of a run in which it never happened
+    for one, other in zip(made.model.parameters(), beside.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    made.step = 3  # two made, one skipped
+    assert made.record(0.0)["loss"] == pytest.approx(beside.record(0.0)["loss"])
+
+
+def test_too_many_updates_that_are_not_finite_stop_the_run(tmp_path):
+    made = trainer(tmp_path, dataclasses.replace(TRAINING, num_steps=50, log_every=1, checkpoint_every=2))
+    honest = made.loss_of
+    made.loss_of = lambda *given: honest(*given) * (float("inf") if made.step >= 4 else 1.0)
+    with pytest.raises(RinError, match=r"not finite in 3 updates in a row.*number 7 \(examples \d.*step-000000006"):
+        made.run()
+    lines = read_log(tmp_path / "log.jsonl")
+    assert [line["skipped"] for line in lines] == [0, 0, 0, 0, 1, 2]
+    assert lines[-1]["loss"] is None
+    assert lines[-1]["grad_norm"] is None
+    state = read_status(tmp_path)
+    assert state is not None
+    assert (state.state, state.skipped_updates) == ("failed", 2)
+    assert "not finite" in state.message
+
+
+def test_a_training_set_of_another_size_is_noticed(tmp_path):
+    trainer(tmp_path).run()
+    with pytest.raises(RinError, match="has 29 examples, and had 30"):
+        trainer(tmp_path, num=29).run()
 
 
 def test_a_log_is_rewound_to_a_step_and_a_torn_line_dropped(tmp_path):
@@ -187,5 +304,5 @@ def test_what_cannot_be_trained_is_refused_by_name(field, value):
 def test_losses_of_the_first_step_are_finite_for_every_prediction(tmp_path):
     for prediction in ("eps", "x", "v"):
         made = trainer(tmp_path, diffusion=DiffusionConfig(prediction=prediction, loss_space="eps"))
-        made.update(Batch(*made.data.training.get(torch.arange(12))))
+        made.update(batch_of(made))
         assert math.isfinite(made.loss_sum.item())

@@ -1,6 +1,7 @@
 """The command line: arguments in, text out.
 
-A mistake or a mishap is one line on standard error and status 2; an interrupt is status 130.
+A mistake or a mishap is one line on standard error and status 2; an interrupt is status 130; a run that a signal asked
+to save and leave has 128 plus the signal's number, 143 for SIGTERM.
 """
 
 import logging
@@ -8,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from rin.core.errors import RinError, unknown
+from rin.core.errors import RinError, StoppedError, unknown
 from rin.core.progress import LOGGER
 
 USAGE = """\
@@ -18,7 +19,9 @@ Recurrent Interface Networks: train and sample diffusion models of images.
 
   rin train PRESET [options]    train a preset, or go on with a run: the same command resumes
   rin sample RUN [options]      draw samples: a grid, the denoising as a GIF, arrays, a folder
-  rin info [PRESET|RUN]         parameters, operations, tokens, and where each figure comes from
+  rin status RUN                where a run stands
+  rin prepare SOURCE OUT        turn a folder, parquet, tar shards or a Hub name into one memory-mapped set
+  rin info [PRESET|RUN]         parameters, operations, tokens, memory, and where each figure comes from
 
 Each has --help. In short:
   rin train digits --out runs/digits
@@ -49,6 +52,10 @@ def _run(arguments: list[str]) -> int:
     except RinError as error:
         print(f"rin: {error}", file=sys.stderr)
         return 2
+    except StoppedError as stopped:
+        if os.environ.get("RANK", "0") == "0":  # all processes stop together
+            print(f"rin: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
     except BrokenPipeError:  # `rin info | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -64,8 +71,12 @@ def _command(name: str) -> Callable[[list[str]], None]:
         from rin.cli.train import train as command
     elif name == "sample":
         from rin.cli.sample import sample as command
+    elif name == "status":
+        from rin.cli.status import status as command
+    elif name == "prepare":
+        from rin.cli.prepare import prepare as command
     elif name == "info":
         from rin.cli.info import info as command
     else:
-        raise unknown("command", name, ["train", "sample", "info"])
+        raise unknown("command", name, ["train", "sample", "status", "prepare", "info"])
     return command

@@ -9,6 +9,7 @@ import tyro
 from rin.cli.arguments import parse
 from rin.core.compute import Compile, Precision, compiles, device, uses_bfloat16
 from rin.core.denoiser import check_labels
+from rin.core.distributed import is_first, processes
 from rin.core.errors import RinError, unknown
 from rin.diffusion import SamplerName, SamplingOptions
 from rin.evaluation.outputs import check_output, wants_frames, write_samples
@@ -62,6 +63,11 @@ class SampleArguments:
 def sample(arguments: list[str]) -> None:
     """Draws samples and writes them."""
     chosen = parse(SampleArguments, arguments, "rin sample")
+    with processes():
+        _sample(chosen)
+
+
+def _sample(chosen: SampleArguments) -> None:
     check_output(chosen.out)
     trained = load(chosen.run)
     classes = parse_classes(chosen.classes, trained)
@@ -87,6 +93,8 @@ def sample(arguments: list[str]) -> None:
     )
     one_row_a_class = len(classes) > 1 and chosen.num % len(classes) == 0
     columns = chosen.num // len(classes) if one_row_a_class else None
+    if not is_first():
+        return
     write_samples(sampled, labels, trained.class_names, columns, chosen.out)
     print(f"{chosen.num} samples in {chosen.out}")
 

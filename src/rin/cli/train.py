@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from rin.cli.arguments import parse
+from rin.core.distributed import is_first, processes
 from rin.core.errors import RinError
 from rin.experiment import ExperimentConfig, to_dict
 from rin.presets import preset, preset_names
@@ -51,5 +52,8 @@ def train(arguments: list[str]) -> None:
     if chosen.dry_run:
         print(json.dumps(to_dict(chosen.experiment), indent=2))
         return
-    train_run(chosen.experiment, chosen.out)
+    with processes():
+        train_run(chosen.experiment, chosen.out)
+        if not is_first():
+            return
     print(f"the run is in {chosen.out}; look at samples with: rin sample {chosen.out} --out samples.png")

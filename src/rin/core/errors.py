@@ -11,6 +11,21 @@ class RinError(ValueError):
     """
 
 
+class StoppedError(Exception):
+    """A run that was asked to stop by a signal, and did so with everything saved.
+
+    The command line prints the message and leaves with 128 plus the signal's number, as a launcher expects.
+
+    Args:
+        message: one line.
+        signal: its number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> RinError:
     """The error for a `name` that is none of the `known` ones, with the nearest of them.
 

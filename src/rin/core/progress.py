@@ -8,8 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from rin.core.distributed import is_first
+
 LOGGER = logging.getLogger("rin")
 """What a run says while it goes; the command line shows it on standard error."""
+
+_shown = False
+"""Whether there is a bar already."""
 
 
 class _Rate(ProgressColumn):
@@ -37,12 +42,21 @@ class Bar:
 
 @contextmanager
 def progress_bar(what: str, total: int, done: int = 0) -> Generator[Bar]:
-    """A bar for `total` units of `what`, `done` of them already; invisible where standard error is no terminal."""
+    """A bar for `total` units of `what`, `done` of them already.
+
+    Invisible where standard error is no terminal, in all processes but the first, and within another bar.
+    """
+    global _shown
     console = Console(stderr=True)
+    hidden = _shown or not is_first() or not console.is_terminal
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         progress.add_task(what, total=total, completed=done, note="")
-        yield Bar(progress, 0)
+        outer, _shown = _shown, True
+        try:
+            yield Bar(progress, 0)
+        finally:
+            _shown = outer

@@ -155,11 +155,18 @@ def check_seed(seed: int) -> None:
         raise RinError(f"seed {seed}: take a whole number from 0 to below 2**31")
 
 
-def permutation(seed: int, epoch: int, count: int) -> Int[Tensor, "count"]:
-    """The order of `count` examples in an epoch: a function of (seed, epoch) alone."""
+def permutation(seed: int, epoch: int, count: int, group: int = 0) -> Int[Tensor, "count"]:
+    """The order of `count` examples in an epoch: a function of (seed, epoch, group) alone.
+
+    Args:
+        seed: the seed of the run.
+        epoch: how many times the set was seen before.
+        count: examples to put into an order.
+        group: from 1 on, the part of the set that they are, where each part has an order of its own; 0 is no part.
+    """
     blocks = torch.arange(count)
     zeros = torch.zeros_like(blocks)
-    counter = (blocks, zeros, zeros + epoch, zeros + Purpose.ORDER)
+    counter = (blocks, zeros + group, zeros + epoch, zeros + Purpose.ORDER)
     key = (torch.tensor(seed & _WORD), torch.tensor(seed >> 32 & _WORD))
     high, low, _, _ = philox(counter, key)
     return torch.argsort((high << 31) | (low >> 1), stable=True)

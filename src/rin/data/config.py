@@ -14,10 +14,11 @@ class DataConfig:
     """
 
     path: str = "digits"
-    """"digits" (built in), a folder of images, a parquet file or a folder of them, or a Hub name "owner/name"."""
+    """"digits" (built in), a set made by `rin prepare`, a folder of images, a parquet or tar file or a folder of them,
+    or a Hub name "owner/name"."""
 
     split: str = "train"
-    """The split to train on, of a parquet folder or a set on the Hub."""
+    """The split to train on, of a set that has several: parquet or tar files, a prepared set, the Hub."""
 
     held_out_split: str = "test"
     """The split to measure on, if the set has it; "validation", for example."""
@@ -32,14 +33,19 @@ class DataConfig:
     """Whether training mirrors every other image, left to right, at random."""
 
     skip_broken: bool = False
-    """Whether to pass over pictures that cannot be read; otherwise the first of them ends the run, by name."""
+    """Whether the next readable picture stands in for one that cannot be read; otherwise the first of them ends the
+    run, by name. More than a tenth of the set end it anyway."""
 
     memory_gib: float = 4.0
     """Sets of at most this size, decoded, are kept in memory; pictures of larger ones are decoded when needed."""
 
+    stream: bool = False
+    """Whether to read parquet files, here or on the Hub, piece by piece while training, for sets that do not fit on
+    the disk: nothing is kept, and the order is mixed piece by piece."""
+
     def __post_init__(self) -> None:
         if not self.path:
-            raise RinError('path is empty: give "digits", a folder, a parquet file or a Hub name "owner/name"')
+            raise RinError('path is empty: give "digits", a folder, a parquet or tar file, or a Hub name "owner/name"')
         for field, split in (("split", self.split), ("held_out_split", self.held_out_split)):
             if not split:
                 raise RinError(f'{field} is empty: give the name of a split, such as "train" or "test"')

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rin.core.errors import RinError
+from rin.core.progress import progress_bar
 from rin.core.shapes import Labels, Pictures
+from rin.data.broken import BrokenPictures
 from rin.data.decoding import BrokenPictureError, Picture, Shape
 from rin.data.encoded import Encoded
 
@@ -23,7 +24,11 @@ _SMALL_FILE = 4096
 
 @runtime_checkable
 class ImageSet(Protocol):
-    """Pictures of one shape in a fixed order, each with a class or none."""
+    """Pictures of one shape in a fixed order, each with a class or none.
+
+    A picture that cannot be read ends the run or, where such pictures are passed over, the next readable one of the
+    set stands in for it, with its class: neither length nor order of a set depends on what can be read.
+    """
 
     @property
     def shape(self) -> Shape:
@@ -37,12 +42,20 @@ class ImageSet(Protocol):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """The names of the pictures passed over because they could not be read, as far as met."""
+        """The names of the pictures that others stand in for because they could not be read, as far as met."""
         ...
 
     @property
     def num_broken(self) -> int:
-        """How many pictures were passed over."""
+        """How many pictures others stand in for."""
+        ...
+
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """Sizes of the groups of neighbouring examples that are cheap to read together.
+
+        For a stream that permutes groups, and rows within them; empty if any order is as cheap.
+        """
         ...
 
     def __len__(self) -> int:
@@ -61,7 +74,7 @@ class ImagesInMemory:
         pictures: all of them (b c h w), on any device.
         labels: their classes, -1 for none, on the same device.
         class_names: the name of each class.
-        broken: the names of those that are missing because they could not be read.
+        broken: the names of those that others stand in for because they could not be read.
     """
 
     def __init__(
@@ -80,8 +93,13 @@ class ImagesInMemory:
 
     @property
     def num_broken(self) -> int:
-        """How many pictures are missing because they could not be read."""
+        """How many pictures others stand in for because they could not be read."""
         return len(self.broken)
+
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """None: any order is as cheap."""
+        return ()
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -109,15 +127,17 @@ class ImagesOnDemand:
     def __init__(self, encoded: Encoded, shape: Shape, skip_broken: bool) -> None:
         self.shape = shape
         self.class_names = encoded.class_names
+        groups, sizes = encoded.groups.unique_consecutive(return_counts=True)
+        self.group_sizes: tuple[int, ...] = tuple(sizes.tolist())
+        self._groups: list[int] = groups.tolist()
         self._encoded = encoded
-        self._skip_broken = skip_broken
-        self._broken: set[int] = set()
-        self._threads = ThreadPoolExecutor(_num_threads(encoded), thread_name_prefix="rin-decode")
+        self._broken = BrokenPictures(encoded, skip_broken)
+        self._threads = ThreadPoolExecutor(num_threads(encoded), thread_name_prefix="rin-decode")
 
     @property
     def broken(self) -> tuple[str, ...]:
         """The names of the pictures that could not be read, as far as met."""
-        return tuple(self._encoded.name_at(place) for place in sorted(self._broken))
+        return self._broken.names
 
     @property
     def num_broken(self) -> int:
@@ -127,11 +147,15 @@ class ImagesOnDemand:
     def __len__(self) -> int:
         return len(self._encoded)
 
+    def expect(self, groups: Sequence[int]) -> None:
+        """Begins to read groups that are asked for soon, as many of the first ones as there is memory for."""
+        self._encoded.expect([self._groups[group] for group in groups])
+
     def get(self, index: Int[Tensor, "b"]) -> tuple[Pictures, Labels]:
         """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none.
 
         Raises:
-            RinError: one of them cannot be read, or none of the set where such pictures are skipped.
+            RinError: one of them cannot be read, or too many of the set where such pictures are passed over.
         """
         decoded = list(self._threads.map(self._decode, index.tolist()))
         pictures = torch.empty(len(decoded), *self.shape, dtype=torch.uint8)
@@ -149,20 +173,19 @@ class ImagesOnDemand:
             try:
                 return self._encoded.decode(place, self.shape), place
             except BrokenPictureError as error:
-                if not self._skip_broken:
-                    raise self._encoded.refusal(place, error) from error
-                self._broken.add(place)
-        raise _nothing_readable(self._encoded)
+                self._broken.meet(place, error)
+                self._broken.refuse_too_many()
+        raise self._broken.nothing_readable()
 
 
 def open_images(encoded: Encoded, shape: Shape, skip_broken: bool, memory_gib: float) -> ImageSet:
-    """A set in memory if it fits into `memory_gib` once decoded, and on demand otherwise.
+    """A set in memory if it fits into `memory_gib` once decoded, and on demand otherwise or if it is streamed.
 
     Raises:
-        RinError: a picture cannot be read; if such pictures are skipped, none can.
+        RinError: a picture cannot be read; if such pictures are passed over, none can or too many cannot.
     """
     channels, height, width = shape
-    if len(encoded) * channels * height * width > memory_gib * 2**30:
+    if len(encoded.groups) or len(encoded) * channels * height * width > memory_gib * 2**30:
         return ImagesOnDemand(encoded, shape, skip_broken)
     return _decode_all(encoded, shape, skip_broken)
 
@@ -177,41 +200,52 @@ def on_device(images: ImageSet, device: torch.device) -> ImageSet:
 
 def _decode_all(encoded: Encoded, shape: Shape, skip_broken: bool) -> ImagesInMemory:
     pictures = torch.empty(len(encoded), *shape, dtype=torch.uint8)
-    spans = [range(start, min(start + _SPAN, len(encoded))) for start in range(0, len(encoded), _SPAN)]
+    broken = BrokenPictures(encoded, skip_broken)
 
-    def decode_span(places: Sequence[int]) -> list[int]:
-        """Fills in the pictures at these places; the places of broken ones."""
-        broken: list[int] = []
-        for place in places:
+    def decode_span(start: int) -> None:
+        for place in range(start, min(start + _SPAN, len(encoded))):
             try:
                 # Through NumPy, since PyTorch would start threads of its own in every thread here.
                 pictures.numpy()[place] = encoded.decode(place, shape).numpy()
             except BrokenPictureError as error:
-                if not skip_broken:
-                    raise encoded.refusal(place, error) from error
-                broken.append(place)
-        return broken
+                broken.meet(place, error)
+            bar.advance()
 
-    with ThreadPoolExecutor(_num_threads(encoded), thread_name_prefix="rin-decode") as threads:
-        broken = [place for places in threads.map(decode_span, spans) for place in places]
-    if not broken:
+    with (
+        progress_bar("decoding", len(encoded)) as bar,
+        ThreadPoolExecutor(num_threads(encoded), thread_name_prefix="rin-decode") as threads,
+    ):
+        for _ in threads.map(decode_span, range(0, len(encoded), _SPAN)):
+            pass
+    if not len(broken):
         return ImagesInMemory(pictures, encoded.labels, encoded.class_names)
-    readable = torch.ones(len(encoded), dtype=torch.bool)
-    readable[broken] = False
-    if not readable.any():
-        raise _nothing_readable(encoded)
-    names = tuple(encoded.name_at(place) for place in broken)
-    return ImagesInMemory(pictures[readable], encoded.labels[readable], encoded.class_names, names)
+    shown = _stand_ins(len(encoded), broken)
+    return ImagesInMemory(pictures[shown], encoded.labels[shown], encoded.class_names, broken.names)
 
 
-def _num_threads(encoded: Encoded) -> int | None:
+def _stand_ins(count: int, broken: BrokenPictures) -> Int[Tensor, "count"]:
+    """Which picture is shown at each place: its own or, where that is broken, the next readable one, round the end.
+
+    Raises:
+        RinError: none is readable, or too many are not.
+    """
+    if len(broken) == count:
+        raise broken.nothing_readable()
+    broken.refuse_too_many()
+    following = next(place for place in range(count) if place not in broken)
+    stand_ins: list[int] = []
+    for place in reversed(range(count)):
+        following = following if place in broken else place
+        stand_ins.append(following)
+    return torch.tensor(stand_ins[::-1], dtype=torch.int64)
+
+
+def num_threads(encoded: Encoded) -> int | None:
     """Threads to decode with, judged by the first picture: one if it is small and in memory, else one a core."""
+    if len(encoded.groups):  # looking at one picture would read a whole group
+        return os.cpu_count()
     try:
         first = encoded.read(int(encoded.rows[0])) if len(encoded) else b""
     except BrokenPictureError:
         return os.cpu_count()
     return 1 if isinstance(first, bytes) and len(first) < _SMALL_FILE else os.cpu_count()
-
-
-def _nothing_readable(encoded: Encoded) -> RinError:
-    return RinError(f"none of {len(encoded)} pictures can be read, {encoded.name_at(0)} to begin with")

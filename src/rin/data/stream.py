@@ -3,8 +3,8 @@
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -14,20 +14,26 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose, permutation
 from rin.core.shapes import Labels, Pictures
-from rin.data.image_sets import ImageSet, ImagesInMemory
+from rin.data.image_sets import ImageSet, ImagesInMemory, ImagesOnDemand
 
 _STEPS_AHEAD = 3
 """Batches that are decoded before they are asked for."""
 
+_GROUPS_AHEAD = 16
+"""Groups that a set is told of before they are asked for."""
+
 
 class Batch(NamedTuple):
-    """The examples of one step."""
+    """The examples of one step that this process computes."""
 
     images: Pictures
     """Pictures, 0 to 255 (b c h w)."""
 
     labels: Labels
     """Their classes, -1 for none (b)."""
+
+    examples: Int[Tensor, "b"]
+    """Their numbers in the set (b), on the CPU."""
 
 
 class Order:
@@ -61,19 +67,100 @@ class Order:
         return torch.cat(pieces)
 
 
-def batches(
-    images: ImageSet, *, seed: int, batch_size: int, first_step: int, flip: bool
-) -> Generator[Batch, None, None]:
-    """The batches of the steps from `first_step` on, without an end.
+class GroupedOrder:
+    """The order of a set whose examples are cheap to read by groups of neighbours only.
 
-    Batch s depends on (seed, s) and the set alone, so a stream that begins at step 7 begins with the eighth batch of
-    one that begins at step 0. Pictures that are not in memory are decoded a few steps ahead by a thread, which ends
-    when the generator is closed and whose errors are raised by the batch that they belong to.
+    Each epoch permutes the groups, and the examples within each group, anew: every example is seen once an epoch, and
+    those of one group follow one another. That mixes less than `Order` does: a set whose files are sorted by class
+    gives batches of one class, and is better mixed before it is written.
+
+    Args:
+        group_sizes: examples of each group, in the order of the set.
+        seed: the seed of the run.
+
+    Raises:
+        RinError: the set is empty.
+    """
+
+    def __init__(self, group_sizes: Sequence[int], seed: int) -> None:
+        sizes = torch.tensor(group_sizes, dtype=torch.int64)
+        self.count = int(sizes.sum())
+        if self.count < 1:
+            raise RinError(f"a set of {self.count} examples has no order: give a set with examples in it")
+        self._starts = (sizes.cumsum(0) - sizes).tolist()
+        self._epoch = functools.lru_cache(maxsize=2)(lambda epoch: _mixed_groups(sizes, seed, epoch))
+        self._rows = functools.lru_cache(maxsize=_GROUPS_AHEAD)(
+            lambda epoch, group: permutation(seed, epoch, group_sizes[group], group + 1)
+        )
+
+    def at(self, start: int, count: int) -> Int[Tensor, "count"]:
+        """The examples at the positions `start` to `start + count` of the stream."""
+        pieces = [torch.empty(0, dtype=torch.int64)]
+        end = start + count
+        while start < end:
+            epoch, place = divmod(start, self.count)
+            group, begin = self._group_at(epoch, place)
+            rows = self._rows(epoch, group)[place - begin : place - begin + end - start]
+            pieces.append(self._starts[group] + rows)
+            start += len(rows)
+        return torch.cat(pieces)
+
+    def groups_from(self, start: int, count: int) -> list[int]:
+        """The groups of the position `start` and of those after it: `count` groups, in the order of the stream."""
+        groups: list[int] = []
+        while len(groups) < count:
+            epoch, place = divmod(start, self.count)
+            order, ends = self._epoch(epoch)
+            groups += order[_group_number(ends, place) :].tolist()[: count - len(groups)]
+            start += self.count - place
+        return groups
+
+    def _group_at(self, epoch: int, place: int) -> tuple[int, int]:
+        """The group at a place of an epoch, and the place at which that group begins."""
+        order, ends = self._epoch(epoch)
+        number = _group_number(ends, place)
+        return int(order[number]), int(ends[number - 1]) if number else 0
+
+
+def _mixed_groups(
+    sizes: Int[Tensor, "groups"], seed: int, epoch: int
+) -> tuple[Int[Tensor, "groups"], Int[Tensor, "groups"]]:
+    """The order of the groups in an epoch, and the places at which they end."""
+    order = permutation(seed, epoch, len(sizes))
+    return order, sizes[order].cumsum(0)
+
+
+def _group_number(ends: Int[Tensor, "groups"], place: int) -> int:
+    return int(torch.searchsorted(ends, place, right=True))
+
+
+class _Wanted(NamedTuple):
+    """What a step takes out of the set."""
+
+    examples: Int[Tensor, "b"]
+    """The numbers of its examples."""
+
+    groups: list[int]
+    """The groups that the stream reads from this step on; empty if the set has none."""
+
+
+def batches(
+    images: ImageSet, *, seed: int, batch_size: int, places: Int[Tensor, "share"], first_step: int, flip: bool
+) -> Generator[Batch, None, None]:
+    """One process's share of the batches of the steps from `first_step` on, without an end.
+
+    Place p of step s holds the example at position s * batch_size + p of the set's `Order` (`GroupedOrder` if it has
+    groups), so a stream that begins at step 7 begins with the eighth batch of one that begins at step 0, and the
+    shares of many processes, put together, are the batch of one. Each process decodes the examples of its own places
+    only; of a set that is streamed by row groups it still reads every row group, since each has some of its examples.
+    Pictures that are not in memory are decoded a few steps ahead by a thread, which ends when the generator is closed
+    and whose errors are raised by the batch that they belong to.
 
     Args:
         images: the set.
         seed: the seed of the run.
-        batch_size: examples a batch; may be larger than the set.
+        batch_size: examples a batch, over all processes; may be larger than the set.
+        places: the places of the batch that this process computes, in the order wanted.
         first_step: the step of the first batch.
         flip: whether each picture is mirrored, left to right, with probability 1/2.
 
@@ -82,44 +169,62 @@ def batches(
     """
     if batch_size < 1:
         raise RinError(f"batch_size is {batch_size}: give at least 1")
-    order = Order(len(images), seed)
+    order = GroupedOrder(images.group_sizes, seed) if images.group_sizes else Order(len(images), seed)
 
-    def places(step: int) -> Int[Tensor, "batch"]:
-        return order.at(step * batch_size, batch_size)
+    def wanted(step: int) -> _Wanted:
+        start = step * batch_size
+        groups = order.groups_from(start, _GROUPS_AHEAD) if isinstance(order, GroupedOrder) else []
+        return _Wanted(order.at(start, batch_size)[places], groups)
 
-    def batch(step: int, pictures: Pictures, labels: Labels) -> Batch:
-        made = Batch(_flipped(pictures, seed, step) if flip else pictures, labels)
-        # from pinned memory a GPU takes a batch while it still computes the one before
-        pins = torch.cuda.is_available() and not pictures.is_cuda
-        return Batch(*(part.pin_memory() for part in made)) if pins else made
+    def batch(step: int, examples: Int[Tensor, "b"], pictures: Pictures, labels: Labels) -> Batch:
+        if flip:
+            pictures = _flipped(pictures, seed, step, places)
+        if torch.cuda.is_available() and not pictures.is_cuda:
+            # from pinned memory a GPU takes a batch while it still computes the one before
+            pictures, labels = pictures.pin_memory(), labels.pin_memory()
+        return Batch(pictures, labels, examples)
 
     if isinstance(images, ImagesInMemory):
-        return (batch(step, *images.get(places(step))) for step in itertools.count(first_step))
-    return (batch(step, *got) for step, got in _ahead(images, places, first_step))
+        every = ((step, wanted(step).examples) for step in itertools.count(first_step))
+        return (batch(step, examples, *images.get(examples)) for step, examples in every)
+    return (batch(step, examples, *got) for step, examples, got in _ahead(images, wanted, first_step))
 
 
-def _flipped(pictures: Pictures, seed: int, step: int) -> Pictures:
-    """The pictures of a step, about half of them mirrored."""
-    places = torch.arange(len(pictures), device=pictures.device)
-    mirrored = Chance(seed, step, places).true(Purpose.FLIP, 0.5)
+def _flipped(pictures: Pictures, seed: int, step: int, places: Int[Tensor, "b"]) -> Pictures:
+    """The pictures at some places of a step, about half of them mirrored."""
+    mirrored = Chance(seed, step, places.to(pictures.device)).true(Purpose.FLIP, 0.5)
     return torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
 
 
 def _ahead(
-    images: ImageSet, places: Callable[[int], Int[Tensor, "batch"]], first_step: int
-) -> Generator[tuple[int, tuple[Pictures, Labels]], None, None]:
+    images: ImageSet, wanted: Callable[[int], _Wanted], first_step: int
+) -> Generator[tuple[int, Int[Tensor, "b"], tuple[Pictures, Labels]], None, None]:
     """The pictures of the steps from one on, decoded by a thread that runs a few steps ahead.
 
     The thread decodes and does nothing else: at PyTorch's first parallel operation in it, it would get a team of
     threads of its own, beside which training's own team crawls.
     """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rin-batches")
+
+    def submit(step: int) -> tuple[Int[Tensor, "b"], Future[tuple[Pictures, Labels]]]:
+        of_step = wanted(step)
+        return of_step.examples, thread.submit(_fetch, images, of_step)
+
     try:
-        ahead = range(first_step, first_step + _STEPS_AHEAD)
-        waiting = deque(thread.submit(images.get, places(step)) for step in ahead)
+        waiting = deque(submit(step) for step in range(first_step, first_step + _STEPS_AHEAD))
         for step in itertools.count(first_step):
-            ready = waiting.popleft().result()
-            waiting.append(thread.submit(images.get, places(step + _STEPS_AHEAD)))
-            yield step, ready
+            examples, got = waiting.popleft()
+            ready = got.result()
+            waiting.append(submit(step + _STEPS_AHEAD))
+            yield step, examples, ready
     finally:
         thread.shutdown(cancel_futures=True)
+        if isinstance(images, ImagesOnDemand):
+            images.expect(())
+
+
+def _fetch(images: ImageSet, wanted: _Wanted) -> tuple[Pictures, Labels]:
+    """The pictures of a step, and what comes after them begun to be read."""
+    if wanted.groups and isinstance(images, ImagesOnDemand):
+        images.expect(wanted.groups)
+    return images.get(wanted.examples)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -10,12 +10,11 @@ import torch
 from rin.core.errors import RinError
 from rin.core.shapes import Labels
 from rin.data.decoding import BrokenPictureError, printable
-from rin.data.encoded import Encoded
+from rin.data.encoded import Encoded, numbered_classes
 from rin.data.folders import SPLIT_NAMES
 
 _IMAGE_NAMES = ("image", "img")
 _LABEL_NAMES = ("label", "labels", "fine_label", "class")
-_MAX_CLASSES = 100_000
 
 Table = Any
 """A `pyarrow.Table`, which has no types."""
@@ -31,11 +30,12 @@ def parquet_splits(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     """
     splits: dict[str, list[Path]] = {}
     for file in files:
-        splits.setdefault(_split_of(file.relative_to(folder)), []).append(file)
+        splits.setdefault(split_of(file.relative_to(folder)), []).append(file)
     return splits
 
 
-def _split_of(file: Path) -> str:
+def split_of(file: PurePath) -> str:
+    """The split that the name of a parquet file tells, "train" if it tells nothing; the path is that in the set."""
     numbered = re.fullmatch(r"(\w+)-\d+-of-\d+(-\w+)?", file.stem)
     if numbered:
         return numbered[1]
@@ -64,7 +64,7 @@ def open_parquet(files: list[Path], memory_gib: float) -> Encoded:
         tables = [_read_parquet(file) for file in files]
         table = pyarrow.concat_tables(tables)
     except (OSError, pyarrow.ArrowException, DatasetsError) as error:
-        raise RinError(f"cannot read {origin}: {_first_line(error)}") from error
+        raise RinError(f"cannot read {origin}: {first_line(error)}") from error
     return _open_table(table, datasets.Features.from_arrow_schema(table.schema), origin)
 
 
@@ -93,7 +93,7 @@ def open_hub(name: str) -> Mapping[str, Any]:
     try:
         splits: Any = datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         raise RinError(f"{name} is no folder or file here, and fetching it from the Hub failed: {reason}") from error
     return {str(split): splits[split] for split in splits}
 
@@ -109,21 +109,35 @@ def open_dataset(dataset: Any, origin: str) -> Encoded:
 
 def _open_table(table: Table, features: Features, origin: str) -> Encoded:
     images = table.column(image_column(features, origin))
-    labels, class_names = _labels(table, features, origin)
+    labels, class_names = labels_of(table, features, origin)
 
     def read(row: int) -> bytes | Path:
-        content, path = _content(images[row].as_py())
-        if content is not None:
-            return content
-        if path is not None:
-            return Path(path)
-        raise BrokenPictureError("the row is empty")
+        return image_of(images[row].as_py())
 
     def name(row: int) -> str:
-        path = _content(images[row].as_py())[1]
-        return f"{row} of {origin}" + (f" ({printable(path)})" if path else "")
+        return name_of(row, origin, images[row].as_py())
 
     return Encoded(read=read, name=name, rows=torch.arange(table.num_rows), labels=labels, class_names=class_names)
+
+
+def image_of(cell: Any) -> bytes | Path:
+    """The image file in a cell of an image column, or where it is.
+
+    Raises:
+        BrokenPictureError: the cell holds neither.
+    """
+    content, path = _content(cell)
+    if content is not None:
+        return content
+    if path is not None:
+        return Path(path)
+    raise BrokenPictureError("the row is empty")
+
+
+def name_of(row: int, origin: str, cell: Any) -> str:
+    """What a person calls a row of `origin`, given its cell of the image column."""
+    path = _content(cell)[1]
+    return f"{row} of {origin}" + (f" ({printable(path)})" if path else "")
 
 
 def _content(cell: Any) -> tuple[bytes | None, str | None]:
@@ -133,8 +147,17 @@ def _content(cell: Any) -> tuple[bytes | None, str | None]:
     return cell, None
 
 
-def _labels(table: Table, features: Features, origin: str) -> tuple[Labels, tuple[str, ...]]:
-    """One class a row, -1 for none, and the names of the classes."""
+def labels_of(table: Table, features: Features, origin: str) -> tuple[Labels, tuple[str, ...]]:
+    """One class a row of a table, -1 for none, and the names of the classes.
+
+    Args:
+        table: with the column of classes, if there is one.
+        features: what its columns hold.
+        origin: names it in messages.
+
+    Raises:
+        RinError: the column holds more than classes, or more of them than have names.
+    """
     import datasets
 
     column = label_column(features)
@@ -148,9 +171,7 @@ def _labels(table: Table, features: Features, origin: str) -> tuple[Labels, tupl
         if num_classes > len(kind.names):
             raise RinError(f"{origin} has class {num_classes - 1} in {column!r} but names {len(kind.names)} classes")
         return labels, tuple(kind.names)
-    if num_classes > _MAX_CLASSES:
-        raise RinError(f"{origin} has numbers to {num_classes - 1} in {column!r}, hardly classes: --data.labels False")
-    return labels, tuple(str(number) for number in range(num_classes))
+    return labels, numbered_classes(num_classes, f"{origin} ({column!r})")
 
 
 def image_column(features: Features, origin: str) -> str:
@@ -185,5 +206,6 @@ def _preferred(found: list[str], names: tuple[str, ...]) -> str:
     return next((name for name in names if name in found), found[0])
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, for a message of one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,11 +1,13 @@
 """Many samples, batch by batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Unpack
 
 import torch
+from torch import Tensor
 
 from rin.core.denoiser import Condition, check_labels
+from rin.core.distributed import gather, rank, world_size
 from rin.core.errors import RinError
 from rin.core.progress import progress_bar
 from rin.core.seeds import picture_seeds
@@ -66,7 +68,9 @@ def sample_pictures(
     num_frames: int = 0,
     **options: Unpack[SamplingOptions],
 ) -> Sampled:
-    """Draws `num` samples. Picture p of a seed is the same at any batch size, to within a grey level.
+    """Draws `num` samples, shared out over the processes; every process gets all of them.
+
+    Picture p of a seed is the same at any batch size and number of processes, to within a grey level.
 
     Args:
         model: the network, in evaluation mode.
@@ -90,12 +94,13 @@ def sample_pictures(
     kept = {round(moment) for moment in torch.linspace(0, num_steps - 1, min(num_frames, num_steps)).tolist()}
     finished: list[Pictures] = []
     moments: list[list[Pictures]] = []
-    with progress_bar("sampling", -(-num // batch_size) * num_steps) as bar:
-        for places in torch.arange(num).split(batch_size):
-            first, count = int(places[0]), len(places)
+    share = -(-num // world_size())  # the same for all, who compute together where weights are sharded
+    with progress_bar("sampling", -(-share // batch_size) * num_steps) as bar:
+        for places in torch.arange(rank() * share, (rank() + 1) * share).split(batch_size):
             # compiled, the last batch is filled up to the shape of the others, which is compiled already
-            drawn = min(batch_size, num) if options.get("compile") else count
-            asked = None if labels is None else [*labels[first : first + count], *[labels[-1]] * (drawn - count)]
+            count, drawn = len(places), min(batch_size, share) if options.get("compile") else len(places)
+            first = int(places[0])
+            asked = None if labels is None else [labels[min(first + n, num - 1)] for n in range(drawn)]
             frames: list[Pictures] = []
             step = None
             for number, step in enumerate(seeded_steps(model, process, asked, drawn, seed, first, **options)):
@@ -105,7 +110,11 @@ def sample_pictures(
             assert step is not None
             finished.append(to_pictures(step.x_0[:count].cpu()))
             moments.append([*frames, finished[-1]] if num_frames else [])
-    return Sampled(torch.cat(finished), [torch.cat(batch) for batch in zip(*moments, strict=True)])
+
+    def of_all(parts: Iterable[Tensor]) -> Tensor:
+        return gather(torch.cat(list(parts))).flatten(0, 1)[:num]
+
+    return Sampled(of_all(finished), [of_all(batch) for batch in zip(*moments, strict=True)])
 
 
 def spread_labels(classes: Sequence[int], num: int) -> list[int]:

@@ -238,6 +238,15 @@ class RIN(nn.Module):
         # no previous latents means zeros on the same path: after training it is not zero there
         return latents + self.self_conditioning(torch.zeros_like(latents) if latents_prev is None else latents_prev)
 
+    def unused_weights(self) -> list[str]:
+        """The weights that no prediction depends on, and that training leaves as they are.
+
+        They are those of the blocks after the last one that writes: their latents go to the next step alone.
+        """
+        after = max((n + 1 for n, depth in enumerate(self.config.compute_depth) if depth), default=0)
+        return [f"blocks.{n}.{name}" for n, block in enumerate(self.blocks) if n >= after
+                for name, _ in block.named_parameters()]  # fmt: skip
+
     def _recomputes(self) -> bool:
         return self.recompute_blocks and torch.is_grad_enabled()
 

@@ -4,11 +4,13 @@
 # PyTorch has its multi-tensor operations under private names only.
 
 import copy
+import functools
 
 import torch
 from torch import Tensor
 
 from rin.nn import RIN
+from rin.training.sharding import own
 
 
 def average_decay(update: int, decay: float, warmup: bool) -> float:
@@ -23,17 +25,26 @@ def average_decay(update: int, decay: float, warmup: bool) -> float:
 class Average:
     """average = decay * average + (1 - decay) * weights, started at the weights before the first update.
 
-    `model` is the network with the averaged weights, in evaluation mode.
+    `model` is the network with the averaged weights, in evaluation mode. Where weights are sharded, those of both
+    networks are, and each process averages its own rows.
     """
 
     def __init__(self, model: RIN, decay: float, warmup: bool) -> None:
         self.decay, self.warmup = decay, warmup
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._source: list[Tensor] = list(model.parameters())
-        self._average: list[Tensor] = list(self.model.parameters())
+        self._source = model
+
+    @functools.cached_property
+    def _weights(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The averaged weights and those that they follow.
+
+        Not looked up before the first update, since sharding puts other tensors in their place.
+        """
+        return list(self.model.parameters()), list(self._source.parameters())
 
     @torch.no_grad()
     def update(self, update: int) -> None:
         """Takes in the weights after an update, counted from 0."""
         share = 1 - average_decay(update, self.decay, self.warmup)
-        torch._foreach_lerp_(self._average, self._source, share)
+        averaged, followed = self._weights
+        torch._foreach_lerp_([own(weight) for weight in averaged], [own(weight) for weight in followed], share)

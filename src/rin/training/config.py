@@ -19,7 +19,8 @@ class TrainingConfig:
     """Examples of one update, over all processes and accumulation steps."""
 
     accumulation_steps: int = 1
-    """Parts that the batch is computed in, one after the other, to save memory; divides `batch_size`."""
+    """Parts that the batch is computed in, one after the other, to save memory; together with the number of processes
+    they divide `batch_size`."""
 
     optimiser: Literal["lamb", "adamw"] = "lamb"
     """LAMB as in the paper, or PyTorch's AdamW."""
@@ -51,6 +52,10 @@ class TrainingConfig:
     average_warmup: bool = False
     """Start the average at a low decay and raise it; for short runs, whose plain average is still its own start."""
 
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """How the processes of torchrun share a model. ddp: each has all of it; fsdp: each has a part of weights,
+    gradients, optimiser and average (FSDP2), for models that do not fit."""
+
     precision: Precision = "auto"
     """bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
 
@@ -78,6 +83,12 @@ class TrainingConfig:
     keep_checkpoints: int = 3
     """Checkpoints kept, the newest ones."""
 
+    keep_checkpoint_every: int = 0
+    """Updates between checkpoints that are kept for good, a multiple of `checkpoint_every`; 0 for none."""
+
+    trackers: tuple[Literal["wandb", "trackio"], ...] = ()
+    """Where to log beside log.jsonl and TensorBoard; each is an extra to be installed."""
+
     def __post_init__(self) -> None:
         """Refuses what cannot be trained."""
         parse_lr_schedule(self.lr_schedule)
@@ -91,13 +102,25 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 raise RinError(f"training.{name} {getattr(self, name)}: take 1 or more")
-        for name in ("warmup_steps", "held_out_every", "sample_every", "weight_decay", "lr_end_factor"):
+        for name in (
+            "warmup_steps",
+            "held_out_every",
+            "sample_every",
+            "keep_checkpoint_every",
+            "weight_decay",
+            "lr_end_factor",
+        ):
             if getattr(self, name) < 0:
                 raise RinError(f"training.{name} {getattr(self, name)}: take 0 or more")
         if self.batch_size % self.accumulation_steps:
             raise RinError(
                 f"training.accumulation_steps {self.accumulation_steps} does not divide "
                 f"training.batch_size {self.batch_size}"
+            )
+        if self.keep_checkpoint_every % self.checkpoint_every:
+            raise RinError(
+                f"training.keep_checkpoint_every {self.keep_checkpoint_every} is no multiple of "
+                f"training.checkpoint_every {self.checkpoint_every}"
             )
         if not (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)):
             raise RinError(f"training.betas {self.betas}: take two numbers from 0 to below 1")

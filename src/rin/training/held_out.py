@@ -3,6 +3,7 @@
 import torch
 
 from rin.core.denoiser import Condition
+from rin.core.distributed import rank, sum_over_processes, world_size
 from rin.core.seeds import Chance
 from rin.data import ImageSet, to_floats
 from rin.diffusion import Diffusion
@@ -23,13 +24,15 @@ def condition_of(model: RIN, labels: torch.Tensor) -> Condition:
 def held_out_losses(
     model: RIN, process: Diffusion, images: ImageSet, batch_size: int, device: torch.device
 ) -> dict[str, float]:
-    """The mean loss of `images` at each t of the grid, by t.
+    """The mean loss of `images` at each t of the grid, by t, shared out over the processes.
 
     Every example starts from estimated latents and keeps its label, as in sampling; example k at time number i has
     the noise of place k and step i of a fixed seed.
     """
-    sums = dict.fromkeys(TIMES, 0.0)
-    for places in torch.arange(len(images)).split(batch_size):
+    sums = torch.zeros(len(TIMES), dtype=torch.float64)
+    share = -(-len(images) // world_size())  # the same for all, who compute together where weights are sharded
+    for places in torch.arange(rank() * share, (rank() + 1) * share).split(batch_size):
+        counts, places = places < len(images), places.clamp(max=len(images) - 1)
         pictures, labels = images.get(places)
         x_0, condition = to_floats(pictures.to(device)), condition_of(model, labels.to(device))
         everyone = torch.ones(len(places), dtype=torch.bool, device=device)
@@ -44,5 +47,6 @@ def held_out_losses(
                 keep_in_estimate=everyone,
                 chance=Chance(_SEED, number, places.to(device)),
             )
-            sums[t] += losses.double().sum().item() if device.type != "mps" else losses.sum().item()
-    return {str(t): total / len(images) for t, total in sums.items()}
+            sums[number] += losses.cpu().double()[counts].sum()
+    means = (sum_over_processes(sums) / len(images)).tolist()
+    return {str(t): mean for t, mean in zip(TIMES, means, strict=True)}

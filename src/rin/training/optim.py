@@ -3,12 +3,13 @@
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 # PyTorch has its multi-tensor operations under private names only.
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from rin.core.distributed import sum_over_processes
 from rin.training.config import TrainingConfig
 
 
@@ -24,7 +25,11 @@ class Lamb(torch.optim.Optimizer):
         betas: decay of the two moments.
         eps: added to the root of the second moment.
         weight_decay: decay of groups that set none of their own.
+        sharded: the weights are this process's rows; norms are those of all processes' rows together.
     """
+
+    found_inf: Tensor | None = None
+    """As PyTorch's own optimisers have it: 1 leaves weights, moments and the count of updates as they are."""
 
     def __init__(
         self,
@@ -33,7 +38,9 @@ class Lamb(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        sharded: bool = False,
     ) -> None:
+        self.sharded = sharded
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": True, "step": 0}
         super().__init__(params, defaults)
 
@@ -44,24 +51,27 @@ class Lamb(torch.optim.Optimizer):
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if weights:
-                group["step"] += 1
+                group["step"] = group["step"] + (1 if self.found_inf is None else 1 - self.found_inf)
                 self._update(weights, group)
 
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         first, second = self._moments(weights, "exp_avg"), self._moments(weights, "exp_avg_sq")
         # PyTorch's fused Adam, moving zeros at a rate of 1, leaves minus Adam's direction, and both moments updated
-        steps = [torch.full((), float(group["step"]), device=weights[0].device)] * len(weights)
+        steps = [torch.as_tensor(group["step"], dtype=torch.float32, device=weights[0].device)] * len(weights)
         moves = torch._foreach_mul(weights, 0.0)
         beta_1, beta_2 = group["betas"]
         torch._fused_adamw_(
             moves, gradients, first, second, [], steps,
             lr=1.0, beta1=beta_1, beta2=beta_2, weight_decay=0.0, eps=group["eps"], amsgrad=False, maximize=False,
+            found_inf=self.found_inf,
         )  # fmt: skip
         if group["weight_decay"]:
             torch._foreach_add_(moves, weights, alpha=-group["weight_decay"])
         if group["adapt"]:
-            torch._foreach_mul_(moves, trust_ratios(weights, moves))
+            torch._foreach_mul_(moves, trust_ratios(weights, moves, self.sharded))
+        if self.found_inf is not None:
+            torch._foreach_mul_(moves, 1 - self.found_inf)
         torch._foreach_add_(weights, moves, alpha=group["lr"])
 
     def _moments(self, weights: list[Tensor], name: str) -> list[Tensor]:
@@ -71,53 +81,58 @@ class Lamb(torch.optim.Optimizer):
         return [self.state[weight][name] for weight in weights]
 
 
-def trust_ratios(weights: list[Tensor], moves: Sequence[Tensor]) -> list[Tensor]:
-    """|weights| / |move| for each tensor; 1 where either is 0."""
-    weight_norms = torch.stack(torch._foreach_norm(weights))
-    move_norms = torch.stack(torch._foreach_norm(list(moves)))
+def trust_ratios(weights: Sequence[Tensor], moves: Sequence[Tensor], sharded: bool = False) -> list[Tensor]:
+    """|weights| / |move| for each tensor; 1 where either is 0.
+
+    With `sharded` the tensors are this process's rows, and one reduction makes the norms those of the whole.
+    """
+    norms = torch.stack(torch._foreach_norm([*weights, *moves]))
+    if sharded:
+        norms = sum_over_processes(norms.square()).sqrt()
+    weight_norms, move_norms = norms.chunk(2)
     ratios = torch.where((weight_norms > 0) & (move_norms > 0), weight_norms / move_norms, 1.0)
     return list(ratios.unbind())
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(weights: Iterable[Tensor], weight_decay: float) -> list[dict[str, Any]]:
     """The weights in two groups: those that decay and adapt, and biases and LayerNorms, which do neither.
 
     Positions, learned latents and every kernel decay, as in the original. Vectors are biases or LayerNorms.
     """
-    weights = list(model.parameters())
+    weights = list(weights)
     return [
         {"params": [w for w in weights if w.ndim > 1], "weight_decay": weight_decay, "adapt": True},
         {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0, "adapt": False},
     ]
 
 
-def make_optimiser(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The configured optimiser over a model's weights."""
-    groups = parameter_groups(model, config.weight_decay)
+def make_optimiser(
+    config: TrainingConfig, weights: Iterable[Tensor], sharded: bool = False
+) -> Lamb | torch.optim.AdamW:
+    """The configured optimiser over a model's weights, or this process's rows of them."""
+    groups = parameter_groups(weights, config.weight_decay)
     if config.optimiser == "lamb":
-        return Lamb(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
+        return Lamb(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, sharded=sharded)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+def optimiser_tensors(optimiser: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The optimiser's state as tensors by name: the weight's name, a slash, what it is."""
     return {
         f"{name}/{key}": torch.as_tensor(value)
-        for name, weight in model.named_parameters()
+        for name, weight in weights.items()
         for key, value in optimiser.state[weight].items()
     }
 
 
 def restore_optimiser(
-    optimiser: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor], step: int
+    optimiser: torch.optim.Optimizer, weights: Mapping[str, Tensor], tensors: dict[str, Tensor], step: int
 ) -> None:
     """Puts back what `optimiser_tensors` took, after `step` updates."""
-    weights = dict(model.named_parameters())
     for key, value in tensors.items():
         name, _, part = key.rpartition("/")
         weight = weights[name]
-        # AdamW keeps its count of updates on the CPU
-        optimiser.state[weight][part] = value if part == "step" else value.to(weight.device)
+        optimiser.state[weight][part] = value.to(weight.device)
     for group in optimiser.param_groups:
         if "step" in group:
             group["step"] = step

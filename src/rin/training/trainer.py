@@ -1,8 +1,10 @@
 """The training loop."""
 
+import dataclasses
 import os
-import time
+from contextlib import closing
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import torch
@@ -10,40 +12,63 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rin.core.compute import autocast_to, compiled, compiles, device, uses_bfloat16
-from rin.core.progress import LOGGER, progress_bar
-from rin.core.seeds import Chance, picture_seeds, torch_seed
+from rin.core.distributed import LargestOfAll, is_first, naming_the_dead, sum_over_processes, world_size
+from rin.core.errors import RinError, StoppedError
+from rin.core.progress import LOGGER
+from rin.core.seeds import Chance, torch_seed
 from rin.core.shapes import Labels, Pictures
-from rin.data import Batch, OpenedData, batches, on_device, to_floats, to_pictures
+from rin.core.signals import listening
+from rin.data import Batch, OpenedData, batches, on_device, to_floats
 from rin.diffusion import Diffusion
 from rin.diffusion.loss import fixed_share
+from rin.evaluation.cost import update_operations
 from rin.evaluation.pictures import grid, save_image
+from rin.evaluation.sampling import sample_pictures
 from rin.nn import RIN
 from rin.training import checkpoint
 from rin.training.average import Average
 from rin.training.config import TrainingConfig
 from rin.training.held_out import condition_of, held_out_losses
-from rin.training.logging import Log
 from rin.training.lr_schedules import learning_rate
 from rin.training.optim import make_optimiser, optimiser_tensors, restore_optimiser
+from rin.training.reports import Reports
+from rin.training.sharding import (
+    OwnWeights,
+    distribute,
+    load_rows,
+    own_places,
+    own_rows,
+    shard,
+    squared_norm,
+    sums_gradients,
+)
+from rin.training.skips import Skips, finite_or_none
 
 GRID_COLUMNS, GRID_ROWS = 8, 10
 """A grid of samples while training: with classes, a row of each of the first ones."""
+
+MOST_SKIPPED = 3
+"""Updates in a row that may be skipped because their loss or gradient is not finite."""
 
 
 class Trainer:
     """One run: a model, its average, its optimiser, and the folder that it lives in.
 
-    Everything random is a function of (seed, step, place in the batch), so a trainer that resumes from a checkpoint
-    ends, on a CPU, with the uninterrupted run's weights, averages, optimiser state and log, bit by bit.
+    Everything random is a function of (seed, step, place in the global batch), so a trainer that resumes from a
+    checkpoint ends, on a CPU, with the uninterrupted run's weights, averages, optimiser state and log, bit by bit.
+    Under a launcher every process makes a trainer and calls the same methods.
 
     Args:
         config: how to train.
-        model: the network with its initial weights.
+        model: the network with its initial weights, the same in every process.
         process: its diffusion.
         data: what to train on, and what is held out.
-        folder: the run's folder.
+        folder: the run's folder, which every process sees.
         seed: of all that is random.
         flip: flip half of the examples.
+
+    Raises:
+        RinError: the batch cannot be split evenly over accumulation steps and processes.
     """
 
     def __init__(
@@ -59,13 +84,19 @@ class Trainer:
         self.config, self.process = config, process
         self.folder, self.seed, self.flip = folder, seed, flip
         self.device = device()
+        self.parts = own_places(config.batch_size, config.accumulation_steps)
         self.data = OpenedData(
             training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
         )
         self.model = model.to(self.device).train()
         self.model.recompute_blocks = config.recompute_blocks
         self.average = Average(self.model, config.average_decay, config.average_warmup)
-        self.optimiser = make_optimiser(config, self.model)
+        self.sharded = config.parallel == "fsdp" and world_size() > 1
+        if self.sharded:
+            shard(self.average.model)
+        self.network = distribute(self.model, self.sharded)
+        self.weights = OwnWeights(self.model, self.sharded)
+        self.optimiser = make_optimiser(config, self.weights.parts.values(), self.sharded)
         self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
         self.seed_there = torch.tensor(seed, device=self.device)  # once: a copy to a GPU waits for what it is doing
         self.loss_of = self.loss
@@ -73,48 +104,66 @@ class Trainer:
             self.loss_of = compiled(self.loss, "the training step")
         self.checkpoints = folder / checkpoint.FOLDER
         self.step = self.last_logged = 0
-        self.loss_sum = torch.zeros((), device=self.device)
+        self.loss_sum, self.gradient_norm = (torch.zeros((), device=self.device) for _ in range(2))
+        self.skips = Skips(self.device)
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats only under this
             torch.use_deterministic_algorithms(True)
 
     def run(self) -> None:
-        """Trains to the end, going on from the newest checkpoint if there is one."""
+        """Trains to the end, going on from the newest checkpoint that is whole, if there is one.
+
+        Raises:
+            RinError: the data or the folder fail, or too many updates in a row are not finite.
+            StoppedError: SIGTERM or SIGUSR1 came; everything is saved.
+        """
         self.resume()
-        log = Log(self.folder, self.step)
         stream = batches(
             self.data.training,
             seed=self.seed,
             batch_size=self.config.batch_size,
+            places=torch.cat([torch.arange(part.start, part.stop) for part in self.parts]),
             first_step=self.step,
             flip=self.flip,
         )
-        try:
-            with progress_bar("training", self.config.num_steps, self.step) as bar:
-                started, since = time.perf_counter(), self.step
-                while self.step < self.config.num_steps:
-                    lr = self.update(next(stream))
-                    if self.due(self.config.log_every) or self.due(self.config.held_out_every):
-                        rate = (self.step - since) * self.config.batch_size / (time.perf_counter() - started)
-                        record = self.record(lr)
-                        log.record(record, {"images_per_second": rate})
-                        bar.say(f"step {self.step}: loss {record['loss']:.4f}, {rate:.4g} images/s")
-                        started, since = time.perf_counter(), self.step
-                    if self.due(self.config.sample_every):
-                        log.pictures(self.step, self.sample_grid())
-                    if self.due(self.config.checkpoint_every):
-                        self.save()
-                    bar.advance()
-        finally:
-            stream.close()
-            log.close()
+        signals = LargestOfAll()
+        with listening() as asked, closing(stream), self.reports() as reports, naming_the_dead():
+            while self.step < self.config.num_steps:
+                batch = reports.waits_for(stream)
+                lr = self.update(batch)
+                if self.skips.in_a_row() >= MOST_SKIPPED:
+                    raise self.not_finite(batch)
+                if self.due(self.config.log_every) or self.due(self.config.held_out_every):
+                    reports.record(self.record(lr))
+                if self.due(self.config.sample_every):
+                    reports.pictures(self.step, self.sample_grid())
+                if self.due(self.config.checkpoint_every):
+                    self.save()
+                    reports.saved(self.step)
+                reports.advance()
+                if signal := signals.before(asked.signal):
+                    raise self.stopped(signal, reports)
+            signals.last()
+
+    def reports(self) -> Reports:
+        """What tells how the run goes."""
+        config = self.config
+        operations = update_operations(
+            self.model.config, self.process.config, config.batch_size, config.recompute_blocks
+        )
+        shown = {name: dataclasses.asdict(part) for name, part in
+                 (("model", self.model.config), ("diffusion", self.process.config), ("training", config))}  # fmt: skip
+        return Reports(self.folder, config, self.step, operations, self.data.training, self.device, shown)
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many updates is due, as everything is after the last."""
         return every > 0 and (self.step % every == 0 or self.step == self.config.num_steps)
 
     def update(self, batch: Batch) -> float:
-        """One update of weights and average; returns its learning rate."""
+        """One update of weights and average from this process's share of a batch; returns its learning rate.
+
+        An update whose loss or gradient is not finite, in any process, leaves the weights as they are in all.
+        """
         config = self.config
         lr = learning_rate(
             self.step,
@@ -126,22 +175,35 @@ class Trainer:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        self.optimiser.zero_grad(set_to_none=True)
-        part_size = config.batch_size // config.accumulation_steps
-        for start in range(0, config.batch_size, part_size):
-            loss = self.part_loss(batch, range(start, start + part_size)) / config.accumulation_steps
-            loss.backward()
-            self.loss_sum += loss.detach()
+        self.network.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self.device)
+        for number in range(config.accumulation_steps):
+            with sums_gradients(self.network, last=number + 1 == config.accumulation_steps):
+                part = self.part_loss(batch, number) / config.accumulation_steps
+                part.backward()
+            loss += part.detach()
+        gradients = self.weights.take_gradients()
+        loss, self.gradient_norm = self.over_processes(loss, squared_norm(gradients, self.device))
+        skipped = 1 - (loss.isfinite() & self.gradient_norm.isfinite()).float()
+        self.optimiser.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
         self.optimiser.step()
         self.average.update(self.step)
+        self.loss_sum += torch.where(skipped > 0, 0, loss)
+        self.skips.add(skipped)
         self.step += 1
         return lr
 
-    def part_loss(self, batch: Batch, part: range) -> Float[Tensor, ""]:
-        """The mean loss of some places of the batch, with their own noise, masks and dropout."""
-        images, labels = (
-            values[part.start : part.stop].to(self.device, non_blocking=True) for values in (batch.images, batch.labels)
-        )
+    def over_processes(self, loss: Float[Tensor, ""], squares: Float[Tensor, ""]) -> tuple[Tensor, Tensor]:
+        """The mean loss and the gradient's norm, of all processes."""
+        loss, squares = sum_over_processes(torch.stack([loss, squares]))
+        # the gradients of DDP are the mean already, the same in every process; those of FSDP are rows of it
+        return loss / world_size(), (squares if self.sharded else squares / world_size()).sqrt()
+
+    def part_loss(self, batch: Batch, number: int) -> Float[Tensor, ""]:
+        """The mean loss of one part of this process's batch, with its own noise, masks and dropout."""
+        part = self.parts[number]
+        rows = slice(number * len(part), (number + 1) * len(part))
+        images, labels = (values[rows].to(self.device, non_blocking=True) for values in (batch.images, batch.labels))
         step = torch.full((), self.step, device=self.device)  # a tensor, to be no constant of compiled code
         chance = Chance(self.seed_there, step, torch.arange(part.start, part.stop, device=self.device))
         self_cond = fixed_share(self.process.config, part, self.device)
@@ -154,17 +216,28 @@ class Trainer:
         """The mean loss of some pictures: all of it on the device, to be compiled as a whole."""
         with autocast_to(self.in_bfloat16, self.device):
             condition = condition_of(self.model, labels)
-            return self.process.loss(self.model, to_floats(images), condition, self_cond=self_cond, chance=chance)
+            return self.process.loss(self.network, to_floats(images), condition, self_cond=self_cond, chance=chance)
 
     def record(self, lr: float) -> dict[str, Any]:
-        """A line of the log: the mean loss since the line before, and the held-out losses where they are due."""
-        mean_loss = self.loss_sum.item() / (self.step - self.last_logged)
+        """A line of the log: the mean loss since the line before, norms, and the held-out losses where they are due."""
+        taken = self.step - self.last_logged - self.skips.since_line()
+        squares = squared_norm(own_rows(self.model).values(), self.device)
+        weight_norm = (sum_over_processes(squares) if self.sharded else squares).sqrt()
+        record: dict[str, Any] = {
+            "step": self.step,
+            "loss": self.loss_sum.item() / taken if taken else None,
+            "lr": lr,
+            "grad_norm": finite_or_none(self.gradient_norm),
+            "weight_norm": finite_or_none(weight_norm),
+            "skipped": self.skips.in_all(),
+        }
         self.loss_sum.zero_()
+        self.skips.line()
         self.last_logged = self.step
-        record: dict[str, Any] = {"step": self.step, "loss": mean_loss, "lr": lr}
         if self.due(self.config.held_out_every) and len(self.data.held_out):
-            part_size = self.config.batch_size // self.config.accumulation_steps
-            losses = held_out_losses(self.average.model, self.process, self.data.held_out, part_size, self.device)
+            losses = held_out_losses(
+                self.average.model, self.process, self.data.held_out, len(self.parts[0]), self.device
+            )
             record["held_out_loss"] = sum(losses.values()) / len(losses)
             record["held_out_loss_by_t"] = losses
         return record
@@ -173,35 +246,75 @@ class Trainer:
         """A grid of samples of the averaged weights, always from the same noise; written to the run's folder."""
         classes = self.model.config.num_classes
         count = GRID_COLUMNS * (min(classes, GRID_ROWS) if classes else GRID_ROWS)
-        labels = torch.arange(count, device=self.device) // GRID_COLUMNS
-        seeds = picture_seeds(self.seed, 0, count)
-        shape = (count, *self.model.config.shape)
-        condition = condition_of(self.average.model, labels)
-        samples = self.process.sample(self.average.model, shape, condition, seeds=seeds, bfloat16=self.in_bfloat16)
-        pictures = grid(to_pictures(samples), GRID_COLUMNS)
-        save_image(pictures, self.folder / "samples" / f"step-{self.step:09d}.png")
+        labels = [number // GRID_COLUMNS for number in range(count)] if classes else None
+        sampled = sample_pictures(
+            self.average.model, self.process, labels, count, self.seed, count, bfloat16=self.in_bfloat16
+        )
+        pictures = grid(sampled.pictures, GRID_COLUMNS)
+        if is_first():
+            save_image(pictures, self.folder / "samples" / f"step-{self.step:09d}.png")
         return pictures
 
-    def save(self) -> None:
+    def save(self) -> Path:
         """Writes a checkpoint."""
         tensors = {
-            "model": self.model.state_dict(),
-            "average": self.average.model.state_dict(),
-            "optimiser": optimiser_tensors(self.optimiser, self.model),
+            checkpoint.MODEL: own_rows(self.model),
+            checkpoint.AVERAGE: own_rows(self.average.model),
+            checkpoint.OPTIMISER: optimiser_tensors(self.optimiser, self.weights.parts),
         }
-        state = {"step": self.step, "loss_sum": self.loss_sum.item(), "last_logged": self.last_logged}
-        checkpoint.save(self.checkpoints, self.step, tensors, state, self.config.keep_checkpoints)
+        state = {
+            "step": self.step,
+            "loss_sum": self.loss_sum.item(),
+            "last_logged": self.last_logged,
+            "skips": self.skips.state(),
+            "examples": len(self.data.training),
+        }
+        return checkpoint.save(
+            self.checkpoints, self.step, tensors, state, self.config.keep_checkpoints,
+            keep_every=self.config.keep_checkpoint_every, sharded=self.sharded,
+        )  # fmt: skip
 
     def resume(self) -> None:
-        """Goes on from the newest checkpoint, if there is one."""
-        checkpoint.discard_unfinished(self.checkpoints)
-        newest = checkpoint.latest(self.checkpoints)
+        """Goes on from the newest checkpoint that is whole, if there is one.
+
+        Raises:
+            RinError: every checkpoint is damaged, or the training set has changed.
+        """
+        newest = checkpoint.newest_whole(self.checkpoints)
         if newest is None:
             return
-        tensors, state = checkpoint.load(newest)
-        self.model.load_state_dict(tensors["model"])
-        self.average.model.load_state_dict(tensors["average"])
+        state = checkpoint.state(newest)
+        if state["examples"] != len(self.data.training):
+            raise RinError(
+                f"the training set has {len(self.data.training)} examples, and had {state['examples']} when "
+                f"{newest} was written: restore it, or train on it in another --out"
+            )
+        load_rows(self.model, checkpoint.read(newest, checkpoint.MODEL, self.sharded))
+        load_rows(self.average.model, checkpoint.read(newest, checkpoint.AVERAGE, self.sharded))
         self.step, self.last_logged = state["step"], state["last_logged"]
         self.loss_sum.fill_(state["loss_sum"])
-        restore_optimiser(self.optimiser, self.model, tensors["optimiser"], self.step)
+        self.skips.restore(state["skips"])
+        tensors = checkpoint.read(newest, checkpoint.OPTIMISER, self.sharded)
+        restore_optimiser(self.optimiser, self.weights.parts, tensors, self.step - self.skips.in_all())
         LOGGER.info("going on from step %d", self.step)
+
+    def stopped(self, signal: int, reports: Reports) -> StoppedError:
+        """What ends a run that a signal asked to leave; everything is saved."""
+        saved = self.checkpoints / f"step-{self.step:09d}"
+        if checkpoint.latest(self.checkpoints) != saved:
+            self.save()
+            reports.saved(self.step)
+        name = Signals(signal).name
+        return StoppedError(
+            f"stopped by {name} after step {self.step}, saved as {saved}; the same command goes on", signal
+        )
+
+    def not_finite(self, batch: Batch) -> RinError:
+        """What to tell a person when too many updates in a row were skipped."""
+        few = ", ".join(map(str, batch.examples[:8].tolist()))
+        newest = checkpoint.latest(self.checkpoints)
+        return RinError(
+            f"loss or gradient was not finite in {MOST_SKIPPED} updates in a row, the last of them number {self.step} "
+            f"(examples {few} ... of the training set); none of these changed the weights; the last good checkpoint is "
+            f"{newest or 'not written yet'}: look at these examples, or take a lower learning rate"
+        )

@@ -1,0 +1,52 @@
+"""Writes a folder of JPEGs that look a little like photographs, in ten classes: python many_jpegs.py FOLDER COUNT SIZE
+
+Each is a sum of noise at many scales in the colour of its class, with as much detail as makes files as large as those
+of photographs. Picture k of a seed is always the same.
+"""
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+QUALITY, NUM_CLASSES = 90, 10
+
+
+def landscape(size, chance):
+    """Noise of all scales from the whole picture down to two pixels (h w), about 0 and of deviation 1."""
+    cells, strength = 2, 1.0
+    picture = Image.fromarray(chance.standard_normal((cells, cells), np.float32))
+    while cells < size // 2:
+        cells, strength = min(2 * cells, size // 2), 0.8 * strength
+        larger = np.asarray(picture.resize((cells, cells), Image.Resampling.BICUBIC))
+        picture = Image.fromarray(larger + strength * chance.standard_normal((cells, cells), np.float32))
+    whole = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+    return whole / whole.std()
+
+
+def write_picture(folder, number, size, seed):
+    chance = np.random.default_rng((seed, number))
+    colour = np.random.default_rng((seed, number % NUM_CLASSES, 0)).uniform(60, 200, 3)
+    light = np.stack([landscape(size, chance) for _ in range(3)], axis=-1)
+    pixels = (colour + 50 * light).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / f"class-{number % NUM_CLASSES}" / f"{number:07d}.jpg", quality=QUALITY)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("count", type=int, help="how many pictures")
+    parser.add_argument("size", type=int, help="their height and width")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    for kind in range(NUM_CLASSES):
+        (chosen.folder / f"class-{kind}").mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as threads:
+        for _ in threads.map(lambda k: write_picture(chosen.folder, k, chosen.size, chosen.seed), range(chosen.count)):
+            pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`rin prepare`."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from rin.cli.arguments import parse
+from rin.core.errors import RinError
+from rin.data.preparing import Preparation, prepare_set
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareArguments:
+    """Turns pictures into one memory-mapped set, decoded, cropped at the centre and resized once and for all.
+
+    All splits of the source are prepared, in parallel. A command that was stopped, in whatever way, goes on when it is
+    given again, and ends with the same bytes. Train on the set with --data.path OUT.
+    """
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    """A folder of images, a parquet or .tar file or a folder of them, a Hub name owner/name, or digits."""
+
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The set's folder: a new one, or one to go on with."""
+
+    size: Annotated[str, tyro.conf.arg(metavar="N|HEIGHTxWIDTH")]
+    """Of the prepared pictures, in pixels: 64, or 48x64."""
+
+    channels: Literal[1, 3, 4] = 3
+    """1 is grey, 3 colour, 4 colour and opacity."""
+
+    skip_broken: bool = False
+    """Leave out pictures that cannot be read, which set.json names; otherwise the first of them ends the command."""
+
+    labels: bool = True
+    """Keep the classes, where the source has any."""
+
+
+def prepare(arguments: list[str]) -> None:
+    """Prepares a set, or goes on with one."""
+    chosen = parse(PrepareArguments, arguments, "rin prepare")
+    preparation = Preparation(
+        source=chosen.source,
+        shape=(chosen.channels, *parse_size(chosen.size)),
+        labels=chosen.labels,
+        skip_broken=chosen.skip_broken,
+    )
+    prepared = prepare_set(preparation, chosen.out)
+    splits = ", ".join(f"{split} {count}" for split, count in prepared.num_pictures.items())
+    broken = f"; {prepared.num_broken} broken ones left out, see set.json" if prepared.num_broken else ""
+    total = sum(prepared.num_pictures.values())
+    shape = " ".join(map(str, preparation.shape))
+    train = f"rin train PRESET --data.path {shlex.quote(str(chosen.out))} --model.shape {shape}"
+    already = "already " if prepared.was_finished else ""
+    print(f"{total} pictures ({splits}{broken}) are {already}in {chosen.out}; train on them with: {train}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width out of a text like "64" or "48x64".
+
+    Raises:
+        RinError: it is no size.
+    """
+    size = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
+    if size is None:
+        raise RinError(f"--size {text}: write one number for a square, as in 64, or HEIGHTxWIDTH, as in 48x64")
+    return int(size[1]), int(size[2] or size[1])

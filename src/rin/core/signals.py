@@ -1,0 +1,43 @@
+"""Signals that ask a run to save and leave."""
+
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+_ASKING = (signal.SIGTERM, signal.SIGUSR1)
+"""What launchers send: to end a job, and (Slurm's --signal) some time before they take the machine away."""
+
+
+class Asked:
+    """What this process was asked by a signal."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        """The signal's number; 0 for none."""
+
+
+@contextmanager
+def listening() -> Generator[Asked]:
+    """Notes the first SIGTERM or SIGUSR1 instead of dying of it; a second one acts as it would without."""
+    asked = Asked()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can listen
+        yield asked
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        asked.signal = number
+        restore()
+
+    before = {number: signal.signal(number, note) for number in _ASKING}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        yield asked
+    finally:
+        restore()

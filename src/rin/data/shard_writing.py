@@ -1,0 +1,167 @@
+"""The files of a prepared set written: pictures decoded in parallel, a shard at a time in memory."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from rin.core.errors import RinError
+from rin.core.files import written_whole
+from rin.core.progress import Bar
+from rin.data.decoding import BrokenPictureError, Shape, printable
+from rin.data.encoded import Encoded
+from rin.data.prepared import check_shard, images_file, labels_file, npy_header
+
+_SPAN_PICTURES, _SPAN_BYTES = 256, 2**20
+"""What one thread decodes in a go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What to prepare, and how."""
+
+    source: str
+    """What `DataConfig.path` can be."""
+
+    shape: Shape
+    """Channels, height and width of the prepared pictures."""
+
+    labels: bool = True
+    """Whether to keep the classes, where the source has any."""
+
+    skip_broken: bool = False
+    """Whether to leave out pictures that cannot be read; otherwise the first of them is an error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A stretch of a split, and the folder that its files are in."""
+
+    encoded: Encoded
+    """The split before it is decoded."""
+
+    folder: Path
+    """The split's."""
+
+    number: int
+    """Which shard of the split it is."""
+
+    places: range
+    """Which pictures of the split."""
+
+    @property
+    def record(self) -> Path:
+        """Where it is written down that the shard is whole, and what is in it."""
+        return self.folder / f"shard-{self.number:05d}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """What has been found in a shard."""
+
+    num_pictures: int
+    """Pictures that can be read."""
+
+    broken: list[str]
+    """The names of the others."""
+
+    sums: list[int]
+    """Of each channel's pixels, 0 to 255."""
+
+    squares: list[int]
+    """Sums of their squares."""
+
+
+def find_shard(shard: Shard, shape: Shape) -> ShardRecord | None:
+    """What is in a shard that an earlier process has written; None if it is not there or not whole."""
+    try:
+        record = ShardRecord(**json.loads(shard.record.read_text(encoding="utf-8")))
+        check_shard(shard.folder, shard.number, shape, record.num_pictures)
+    except (OSError, ValueError, TypeError):
+        return None
+    return record
+
+
+def write_shard(shard: Shard, preparation: Preparation, threads: Executor, bar: Bar) -> ShardRecord:
+    """Decodes a shard's pictures, all of them in memory, and writes its files.
+
+    Raises:
+        RinError: a picture cannot be read and such pictures are not left out, or the disk is full.
+    """
+    first, count = shard.places.start, len(shard.places)
+    shard.encoded.expect(shard.encoded.groups[first : first + count].unique().tolist())
+    pictures = np.empty((count, *preparation.shape), np.uint8)
+    size = max(1, min(_SPAN_PICTURES, _SPAN_BYTES // math.prod(preparation.shape)))
+
+    def decode_span(start: int) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Fills in a few pictures; the rows of those that can be read and of the others, and the former's sums."""
+        readable: list[int] = []
+        broken: list[int] = []
+        for row in range(start, min(start + size, count)):
+            try:
+                pictures[row] = shard.encoded.decode(first + row, preparation.shape).numpy()
+                readable.append(row)
+            except BrokenPictureError as error:
+                if not preparation.skip_broken:
+                    raise _refusal(shard.encoded, first + row, error) from error
+                broken.append(row)
+            bar.advance()
+        return readable, broken, *_sums(pictures[readable])
+
+    spans = list(threads.map(decode_span, range(0, count, size)))
+    rows = [row for readable, *_ in spans for row in readable]
+    record = ShardRecord(
+        num_pictures=len(rows),
+        broken=[shard.encoded.name_at(first + row) for _, broken, *_ in spans for row in broken],
+        sums=[sum(channel) for channel in zip(*(sums for _, _, sums, _ in spans), strict=True)],
+        squares=[sum(channel) for channel in zip(*(squares for *_, squares in spans), strict=True)],
+    )
+    labels = shard.encoded.labels.numpy()[first : first + count][rows].astype("<i8")
+    images_header = npy_header("|u1", (len(rows), *preparation.shape))
+    _write(images_file(shard.folder, shard.number), [images_header, *(pictures[row].data for row in rows)])
+    _write(labels_file(shard.folder, shard.number), [npy_header("<i8", (len(rows),)), labels.tobytes()])
+    write_json(shard.record, asdict(record))
+    return record
+
+
+def _sums(pictures: UInt8[np.ndarray, "b c h w"]) -> tuple[list[int], list[int]]:
+    """The sums of each channel's pixels and of their squares, exact."""
+    values = pictures.astype(np.int64)
+    return values.sum(axis=(0, 2, 3)).tolist(), np.square(values).sum(axis=(0, 2, 3)).tolist()
+
+
+def _refusal(encoded: Encoded, place: int, error: BrokenPictureError) -> RinError:
+    way_out = "the same command with --skip-broken goes on without such pictures"
+    return RinError(f"cannot read the picture {encoded.name_at(place)}: {error.reason}; {way_out}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+        RinError: the disk is full or cannot be written.
+    """
+    _write(path, [json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"])
+
+
+def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        RinError: the disk is full or cannot be written.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with written_whole(path) as temporary, temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+    except OSError as error:
+        reason = error.strerror or error
+        kept = "whole shards stay: make room, and the same command goes on"
+        raise RinError(f"cannot write {printable(path)}: {reason}; {kept}") from error

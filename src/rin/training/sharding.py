@@ -1,0 +1,124 @@
+"""One batch and one model on many processes: the model whole in each (DDP), or a part of it in each (FSDP2)."""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rin.core.distributed import share_of, world_size
+from rin.core.errors import RinError
+from rin.nn import RIN
+
+
+def own_places(batch_size: int, accumulation_steps: int) -> list[range]:
+    """The places of the global batch that this process computes, part by part.
+
+    Raises:
+        RinError: the batch cannot be split evenly.
+    """
+    if batch_size % (accumulation_steps * world_size()):
+        raise RinError(
+            f"training.batch_size {batch_size} cannot be split evenly into {accumulation_steps} accumulation steps "
+            f"of {world_size()} processes: take a multiple of {accumulation_steps * world_size()}"
+        )
+    share = share_of(batch_size // accumulation_steps)
+    return [
+        range(start + share.start, start + share.stop)
+        for start in range(0, batch_size, batch_size // accumulation_steps)
+    ]
+
+
+def distribute(model: RIN, sharded: bool) -> nn.Module:
+    """What to call in training in place of a model, so that gradients are the mean over all processes.
+
+    With `sharded`, every process keeps a part of each of the model's weights from here on; without, all of them.
+    """
+    if sharded:
+        shard(model)
+        return model
+    if world_size() == 1:
+        return model
+    # they never get a gradient, for which DDP would wait
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, model.unused_weights())  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def shard(model: RIN) -> None:
+    """Leaves a part of each weight in every process (FSDP2): a block's are put together while it computes."""
+    from torch.distributed.fsdp import fully_shard
+
+    # nothing is written in place into what a RIN returns
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+    for part in (*model.blocks, model):
+        # PyTorch would leave the outermost part's weights whole after a forward pass without a backward one, and
+        # whoever then looks them up, an average or a checkpoint, would get copies that nothing follows
+        fully_shard(part, reshard_after_forward=True)
+
+
+def own(tensor: Tensor) -> Tensor:
+    """This process's rows of a sharded tensor, in the same memory; any other tensor as it is."""
+    if world_size() == 1:
+        return tensor
+    from torch.distributed.tensor import DTensor
+
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def own_rows(model: nn.Module) -> dict[str, Tensor]:
+    """This process's rows of every weight, by name, without a graph."""
+    return {name: own(weight.detach()) for name, weight in model.named_parameters()}
+
+
+class OwnWeights:
+    """The weights as an optimiser is to see them: plain tensors, of which each process may hold a part.
+
+    Args:
+        model: the model, sharded or not.
+        sharded: whether it is.
+    """
+
+    def __init__(self, model: nn.Module, sharded: bool) -> None:
+        self._sharded = sharded
+        self._weights = dict(model.named_parameters())
+        self.parts: dict[str, Tensor] = (
+            {name: rows.requires_grad_() for name, rows in own_rows(model).items()} if sharded else dict(self._weights)
+        )
+        """By name; those of a model that is not sharded are its own weights."""
+
+    def take_gradients(self) -> list[Tensor]:
+        """Gives every part its own rows of the gradient, and returns all that there are."""
+        if self._sharded:
+            for name, weight in self._weights.items():
+                self.parts[name].data = own(weight.detach())  # FSDP may have moved it
+                self.parts[name].grad = None if weight.grad is None else own(weight.grad)
+        return [part.grad for part in self.parts.values() if part.grad is not None]
+
+
+def squared_norm(tensors: Iterable[Tensor], where: torch.device) -> Tensor:
+    """The sum of squares of this process's tensors, in float32."""
+    norms = torch._foreach_norm([tensor for tensor in tensors if tensor.numel()])  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    return torch.stack(list(norms)).square().sum() if norms else torch.zeros((), device=where)
+
+
+def load_rows(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts this process's rows of every weight in place.
+
+    Raises:
+        RinError: they are another network's.
+    """
+    rows = own_rows(model)
+    if {name: part.shape for name, part in rows.items()} != {name: part.shape for name, part in tensors.items()}:
+        raise RinError("the checkpoint holds the weights of another network")
+    for name, part in rows.items():
+        part.copy_(tensors[name])
+
+
+def sums_gradients(network: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Around a backward pass of one part of a batch: DDP shares out gradients with the last part's alone.
+
+    FSDP does so with every part, since nobody has room for gradients of the whole.
+    """
+    return nullcontext() if last or not isinstance(network, DistributedDataParallel) else network.no_sync()

@@ -1,0 +1,133 @@
+"""`rin prepare`: killed and gone on with, trained on, and a person's mistakes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rin.cli import main
+from tests.end_to_end.commands import TINY, assert_one_line, rin
+
+KILLS = """
+import os, signal, sys
+from pathlib import Path
+import rin.core.files as files
+from rin.cli import main
+from rin.data import preparing
+from rin.data.encoded import Encoded
+
+preparing.MAX_PICTURES = 10
+flush, decode, unlink = files.flush, Encoded.decode, Path.unlink
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def deadly(point):
+    def flush_or_die(path):
+        if path.name.startswith(point):
+            os.truncate(path, path.stat().st_size // 2)
+            die()
+        flush(path)
+    def decode_or_die(self, place, shape):
+        return die() if point == f"decode {place}" else decode(self, place, shape)
+    def unlink_or_die(path, missing_ok=False):
+        return die() if point == f"unlink {path.name}" else unlink(path, missing_ok)
+    files.flush, Encoded.decode, Path.unlink = flush_or_die, decode_or_die, unlink_or_die
+
+source, out, *points = sys.argv[1:]
+for point in [*points, None]:
+    child = os.fork()
+    if child == 0:
+        if point:
+            deadly(point)
+        main(["prepare", source, out, "--size", "6x10", "--skip-broken"])
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(point, status, flush=True)
+    assert status == (-signal.SIGKILL if point else 0)
+"""
+"""`rin prepare` in a process for each named point, which kills itself there, and in one more that may end."""
+
+POINTS = [
+    *("preparing.json", "decode 3", "images-00000", "decode 15", "labels-00001", "shard-00001", "images-00002"),
+    *("decode 37", "set.json", "unlink shard-00001.json", "unlink preparing.json"),
+]
+
+
+def prepare_with_kills(source, out, points):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", KILLS, source, out, *points]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 42 pictures in two classes, two of them broken."""
+    chance = np.random.default_rng(0)
+    for number in range(42):
+        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (8, 11, 3), dtype=np.uint8)).save(path)
+    for name in ("a/4.png", "b/35.png"):
+        (tmp_path / "pictures" / name).write_bytes(b"torn")
+    return tmp_path / "pictures"
+
+
+def test_a_set_killed_anywhere_ends_with_the_bytes_of_one_that_never_was(tmp_path, pictures):
+    prepare_with_kills(pictures, tmp_path / "whole", [])
+    prepare_with_kills(pictures, tmp_path / "killed", POINTS)
+    whole = files(tmp_path / "whole")
+    assert files(tmp_path / "killed") == whole
+    assert len(whole) == 1 + 2 * 5
+    assert b"4.png" in whole["set.json"]
+
+
+def here(capsys, *arguments):
+    """`rin` in this process, which is quicker."""
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return subprocess.CompletedProcess(arguments, left.value.code, *capsys.readouterr())
+
+
+def test_training_on_a_prepared_set_is_training_on_its_source(tmp_path, capsys):
+    prepare = ["prepare", "digits", tmp_path / "set", "--size", "8", "--channels", "1"]
+    done = here(capsys, *prepare)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("1797 pictures (train 1797) are in ")
+    assert f"rin train PRESET --data.path {tmp_path / 'set'} --model.shape 1 8 8" in done.stdout
+    options = ["--training.num-steps", "5", "--training.held-out-every", "5", "--training.checkpoint-every", "5"]
+    for name, source in (("source", "digits"), ("set", tmp_path / "set")):
+        run = rin("train", "digits", *TINY, *options, "--data.path", source, "--out", tmp_path / f"run-{name}")
+        assert run.returncode == 0, run.stderr
+    one, other = (files(tmp_path / f"run-{name}") for name in ("source", "set"))
+    assert len(one["log.jsonl"].splitlines()) >= 5
+    weights = [name for name in one if name.endswith(".safetensors")]
+    assert weights
+    for name in ("log.jsonl", *weights):
+        assert one[name] == other[name]
+    assert "1797 pictures (train 1797) are already in" in here(capsys, *prepare).stdout
+
+
+def test_mistakes_are_one_line(tmp_path, pictures, capsys):
+    out = tmp_path / "out"
+    assert_one_line(rin("prepare", pictures, out, "--size", "8"), "4.png", "--skip-broken")
+    assert_one_line(rin("prepare", "digits", tmp_path / "full", "--size", "8", largest_file=20_000), "File too large")
+
+    unfinished = here(capsys, "train", "small-32", "--data.path", out, "--out", tmp_path / "run")
+    assert_one_line(unfinished, "not finished", f"rin prepare {pictures}", "--size 8")
+    assert_one_line(here(capsys, "prepare", pictures, out, "--size", "9"), "size was '8' and is '9'")
+    assert_one_line(here(capsys, "prepare", pictures, tmp_path / "new", "--size", "8x"), "--size 8x", "48x64")
+
+
+def test_help_lists_all(capsys):
+    shown = here(capsys, "prepare", "--help")
+    assert shown.returncode == 0
+    for word in ("SOURCE", "OUT", "--size", "HEIGHTxWIDTH", "--channels", "--skip-broken", "--no-labels"):
+        assert word in shown.stdout
