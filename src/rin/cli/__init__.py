@@ -32,7 +32,14 @@ Each has --help. In short:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that the arguments tell; leaves with its status."""
-    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+    status = _run(list(sys.argv[1:] if arguments is None else arguments))
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # with other processes, PyTorch has threads that can still hold Python objects when the interpreter ends, and
+        # then abort the process (seen once in some fifty runs): all is written, so leave without that
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _run(arguments: list[str]) -> int:

@@ -197,6 +197,9 @@ class _Watch(threading.Thread):
         self._store.set(f"where/{self._rank}", f"{socket.gethostname()}, pid {os.getpid()}")
         self._beat(0)
         wait_for_all()  # so that every beat is there to be read
+        self._server_gone = self._died(0)
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            self._server_gone = f"torchrun on {address}, where the processes meet, is gone"
         self.start()
 
     def run(self) -> None:
@@ -214,7 +217,7 @@ class _Watch(threading.Thread):
                     self._announce(self._died(neighbour))
                 news = self._news()
             except RuntimeError:
-                news = "the process that the others meet at is gone"
+                news = self._server_gone
             if news:
                 self._end(news)
 
@@ -234,7 +237,7 @@ class _Watch(threading.Thread):
                     break
             return self._news()
         except RuntimeError:
-            return "the process that the others meet at is gone"
+            return self._server_gone
 
     def tell(self, error: BaseException) -> None:
         """Tells the others that this process leaves by an error, unless they know of one already."""

@@ -43,7 +43,7 @@ def distribute(model: RIN, sharded: bool) -> nn.Module:
         return model
     # they never get a gradient, for which DDP would wait
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, model.unused_weights())  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
-    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
 def shard(model: RIN) -> None:
