@@ -12,12 +12,13 @@ from PIL import Image
 import rin
 from benchmarks.growth import SMALL
 from benchmarks.harness import Bench, Step, timed
+from benchmarks.jpegs import write_jpegs
 from rin.data import OpenedData, batches
+from rin.data.preparing import Preparation, prepare_set
 from rin.training.trainer import Trainer
 
-JPEG_SIZE, JPEG_QUALITY, NUM_JPEGS = (500, 375), 90, 256
-OCTAVES = ((4, 45.0), (16, 25.0), (64, 14.0), (250, 20.0), (500, 8.0))
-"""Cells across and deviation in grey levels, from gradients to grain: files of 90 kB, ImageNet's mean is 110 kB."""
+JPEG_SIZE, NUM_JPEGS = (500, 375), 256
+"""Width and height: files of about the size of ImageNet's."""
 
 NUM_IN_MEMORY = 2048
 ROUNDS = 3
@@ -33,7 +34,7 @@ class Feed:
     """What a person calls it."""
 
     source: str
-    """"memory", or "JPEG" for files that are decoded when needed."""
+    """"memory", "JPEG" for files that are decoded when needed, or "prepared" for a set made of these."""
 
     experiment: rin.ExperimentConfig
     """What is trained, at the batch to measure."""
@@ -69,7 +70,12 @@ def loading(bench: Bench) -> None:
 def feeds(full: bool) -> list[Feed]:
     """What is fed with what: presets on a GPU; on a CPU, RINs whose step is not all that one waits for."""
     if full:
-        presets = (("cifar10", "memory", 256), ("imagenet-64", "JPEG", 64), ("imagenet-256", "JPEG", 32))
+        presets = (
+            ("cifar10", "memory", 256),
+            ("imagenet-64", "JPEG", 64),
+            ("imagenet-256", "JPEG", 32),
+            ("imagenet-256", "prepared", 32),
+        )
         return [Feed(network=name, source=source, experiment=preset_at(name, batch)) for name, source, batch in presets]
     small = [
         rin.ExperimentConfig(model=replace(SMALL, shape=(3, size, size)), training=rin.TrainingConfig(batch_size=batch))
@@ -77,7 +83,11 @@ def feeds(full: bool) -> list[Feed]:
     ]
     return [
         Feed(network="small-32", source="memory", experiment=preset_at("small-32", 32)),
-        *(Feed(network="small RIN", source="JPEG", experiment=experiment) for experiment in small),
+        *(
+            Feed(network="small RIN", source=source, experiment=experiment)
+            for experiment in small
+            for source in ("JPEG", "prepared")
+        ),
     ]
 
 
@@ -88,37 +98,25 @@ def preset_at(name: str, batch: int) -> rin.ExperimentConfig:
 
 
 def open_pictures(source: str, shape: tuple[int, ...], folder: Path) -> OpenedData:
-    """Pictures at a network's shape from the files in a sub-folder, which are made at the first call."""
+    """Pictures at a network's shape from a sub-folder, filled at the first call; JPEGs come before sets of them."""
     channels, height, width = shape
-    files = folder / source
-    if not files.exists():
-        files.mkdir()
-        if source == "JPEG":
-            write_jpegs(files, NUM_JPEGS)
-        else:
-            write_noise(files, NUM_IN_MEMORY, (height, width, channels))
-    config = rin.DataConfig(path=str(files), num_held_out=0, memory_gib=0.0 if source == "JPEG" else 4.0)
+    if source == "prepared":
+        prepared = folder / f"prepared-{height}"
+        prepare_set(Preparation(source=str(folder / "JPEG"), shape=(channels, height, width)), prepared)
+        config = rin.DataConfig(path=str(prepared), num_held_out=0)
+    elif source == "JPEG":
+        if not (folder / source).exists():
+            write_jpegs(folder / source, NUM_JPEGS, JPEG_SIZE)
+        config = rin.DataConfig(path=str(folder / source), num_held_out=0, memory_gib=0.0)
+    else:
+        write_noise(folder / source, NUM_IN_MEMORY, (height, width, channels))
+        config = rin.DataConfig(path=str(folder / source), num_held_out=0)
     return rin.open_data(config, (channels, height, width))
-
-
-def write_jpegs(folder: Path, count: int) -> None:
-    """Smooth random pictures with texture, of the size and weight of ImageNet's."""
-    random = np.random.default_rng(0)
-    width, height = JPEG_SIZE
-    for number in range(count):
-        levels = np.full((3, height, width), 127.0, np.float32)
-        for cells, deviation in OCTAVES:
-            grid = random.normal(0, deviation, (3, cells * height // width, cells)).astype(np.float32)
-            for channel in range(3):
-                levels[channel] += np.asarray(
-                    Image.fromarray(grid[channel]).resize(JPEG_SIZE, Image.Resampling.BICUBIC)
-                )
-        picture = Image.fromarray(levels.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
-        picture.save(folder / f"{number}.jpg", quality=JPEG_QUALITY)
 
 
 def write_noise(folder: Path, count: int, size: tuple[int, int, int]) -> None:
     """Small pictures of noise: what is in memory takes the same time whatever it shows."""
+    folder.mkdir()
     random = np.random.default_rng(0)
     for number in range(count):
         pixels = random.integers(0, 256, size, np.uint8)

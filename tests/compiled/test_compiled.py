@@ -82,7 +82,7 @@ def test_a_compiled_run_is_the_eager_one_but_for_rounding(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_compiled_processes_have_the_losses_of_one(tmp_path, parallel):
-    command = [*TRAIN, "--training.accumulation-steps", "2"]
+    command = [*TRAIN, "--training.optimiser", "adamw", "--training.accumulation-steps", "2"]
     succeed([rin(*command, "--out", tmp_path / "one")])
     options = ["--training.compile", "on", "--training.parallel", parallel]
     results = together(2, *command, *options, "--out", tmp_path / "two")

@@ -64,7 +64,12 @@ def prepare_with_kills(source, out, points):
 
 
 def files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All but the lock, which tells the process."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 @pytest.fixture
@@ -124,6 +129,17 @@ def test_mistakes_are_one_line(tmp_path, pictures, capsys):
     assert_one_line(unfinished, "not finished", f"rin prepare {pictures}", "--size 8")
     assert_one_line(here(capsys, "prepare", pictures, out, "--size", "9"), "size was '8' and is '9'")
     assert_one_line(here(capsys, "prepare", pictures, tmp_path / "new", "--size", "8x"), "--size 8x", "48x64")
+    assert_one_line(here(capsys, "prepare", pictures, tmp_path / "new", "--size", "99999x99999"), "at most 8192")
+    assert_one_line(here(capsys, "prepare", pictures, "", "--size", "8"), "OUT is empty")
+    assert_one_line(here(capsys, "prepare", "", tmp_path / "new", "--size", "8"), "SOURCE is empty")
+    assert not (tmp_path / "new").exists()
+
+
+def test_broken_pictures_are_counted_in_words(tmp_path, pictures, capsys):
+    prepare = ["--size", "8", "--skip-broken"]
+    assert "; 2 broken ones left out" in here(capsys, "prepare", pictures, tmp_path / "two", *prepare).stdout
+    (pictures / "a" / "4.png").unlink()
+    assert "; 1 broken one left out" in here(capsys, "prepare", pictures, tmp_path / "one", *prepare).stdout
 
 
 def test_help_lists_all(capsys):

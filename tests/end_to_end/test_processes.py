@@ -1,7 +1,10 @@
 """Many processes: the losses, samples and checkpoints of one, and a clean end when one of them dies."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -115,3 +118,34 @@ def test_a_signal_to_one_process_saves_and_stops_both(tmp_path):
     assert "stopped by SIGUSR1" in results[0].stderr
     step = log(run)[-1]["step"]
     assert (run / "checkpoints" / f"step-{step:09d}").is_dir()
+
+
+def test_torchrun_samples_and_passes_a_mistake_on(tmp_path, alone):
+    """The launcher itself; `--` keeps it from taking `--num` for an option of its own."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments):
+        command = [*start, "rin.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+    done = run("sample", alone, "--num", "3", "--out", tmp_path / "three.npz")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"3 samples in {tmp_path / 'three.npz'}\n"
+    refused = run("sample", alone, "--num", "0", "--out", tmp_path / "none.npz")
+    assert refused.returncode == 1
+    assert "rin: 0 samples: take 1 or more" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_pause_of_all_processes_is_no_death(tmp_path):
+    """A job that is suspended for longer than the patience, and goes on."""
+    processes = start_together(2, *TRAIN, "--training.num-steps", "60", "--out", tmp_path)
+    while not (tmp_path / "log.jsonl").exists():
+        time.sleep(0.1)
+        assert processes[0].poll() is None, ended(processes[0]).stderr
+    for pause in (signal.SIGSTOP, signal.SIGCONT):
+        for process in processes:
+            process.send_signal(pause)
+        time.sleep(35 if pause == signal.SIGSTOP else 0)
+    succeed([ended(process) for process in processes])

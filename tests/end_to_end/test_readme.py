@@ -31,7 +31,7 @@ def blocks(text, language):
 def commands(text):
     """Every `rin ...` in a block or between backticks that is a whole command, under torchrun or not."""
     lines = [line.partition("  #")[0] for block in blocks(text, "sh") for line in block.splitlines()]
-    in_blocks = [re.sub(r"^torchrun .* -m rin\.cli ", "rin ", line) for line in lines]
+    in_blocks = [re.sub(r"^torchrun .* -m (?:-- )?rin\.cli ", "rin ", line) for line in lines]
     in_text = [word for word in re.findall(r"`(rin (?:\w+) [^`]*)`", text) if not re.search("PRESET|RUN|GPUS| N", word)]
     return [line for line in in_blocks if line.startswith("rin ")] + in_text
 

@@ -75,5 +75,5 @@ def test_what_is_no_run_is_one_line(tmp_path):
 def test_a_plan_for_gpus_is_told():
     result = rin("info", "digits", "--gpus", "4")
     assert result.returncode == 0, result.stderr
-    assert "torchrun --nproc-per-node 4 -m rin.cli train digits --out runs/digits\n" in result.stdout
+    assert "torchrun --standalone --nproc-per-node 4 -m rin.cli train digits --out runs/digits\n" in result.stdout
     assert_one_line(rin("info", "digits", "--gpus", "-1"), "--gpus -1: take 1 or more")

@@ -15,9 +15,10 @@ from PIL import Image
 from rin.core import files as files_module
 from rin.core.errors import RinError
 from rin.data import DataConfig, ImageSet, batches, open_data, preparing
-from rin.data.prepared import PreparedImages, Shards, npy_header
+from rin.data.prepared import PreparedImages
 from rin.data.preparing import prepare_set
 from rin.data.shard_writing import Preparation
+from rin.data.shards import Shards, npy_header
 from tests.unit.test_data_folders import save
 from tests.unit.test_data_tables import CATS_AND_DOGS, IMAGE, structs, write
 from tests.unit.test_data_tars import write_tar
@@ -47,7 +48,12 @@ def told(out):
 
 
 def files(out):
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    """All but the lock."""
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 def coloured(folder, count=25, size=(12, 9)):
@@ -104,7 +110,7 @@ def test_shards_are_plain_numpy_files(digits):
     labels = np.load(digits / "train" / "labels-00002.npy", allow_pickle=False)
     assert labels.dtype == np.int64
     assert labels.tolist() == [1, 1, 1, 1, 1, 1]
-    assert sorted(path.name for path in digits.iterdir()) == ["set.json", "train"]
+    assert sorted(path.name for path in digits.iterdir()) == [".lock", "set.json", "train"]
     assert len(list((digits / "train").iterdir())) == 6
 
 
@@ -233,7 +239,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_whole(tmp_path, monkeypatch):
 def test_a_whole_shard_that_was_damaged_since_is_made_again(tmp_path, monkeypatch):
     source = coloured(tmp_path / "source")
     with monkeypatch.context() as patched:
-        patched.setattr(preparing, "_summary", lambda *_: pytest.fail("stop here"))
+        patched.setattr(preparing, "summary", lambda *_: pytest.fail("stop here"))
         with pytest.raises(pytest.fail.Exception):
             prepared(source, tmp_path / "out")
     os.truncate(tmp_path / "out" / "train" / "images-00001.npy", 100)
@@ -261,9 +267,9 @@ def test_a_shard_without_a_readable_picture(tmp_path):
 
 
 def test_a_finished_set_is_left_as_it_is(tmp_path, digits):
-    before = {path: path.stat().st_mtime_ns for path in digits.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in digits.rglob("*[!k]")}  # all but the lock
     assert prepared(tmp_path / "source", digits).was_finished
-    assert {path: path.stat().st_mtime_ns for path in digits.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in digits.rglob("*[!k]")} == before
 
 
 @pytest.mark.parametrize(
@@ -284,7 +290,7 @@ def test_settings_are_not_mixed(tmp_path, digits, options, words):
 def test_pictures_once_left_out_stay_a_setting(tmp_path, monkeypatch):
     source = coloured(tmp_path / "source")
     (source / "cat" / "1.png").write_bytes(b"torn")
-    monkeypatch.setattr(preparing, "_summary", lambda *_: pytest.fail("stop here"))
+    monkeypatch.setattr(preparing, "summary", lambda *_: pytest.fail("stop here"))
     with pytest.raises(pytest.fail.Exception):
         prepared(source, tmp_path / "out", skip_broken=True)
     with pytest.raises(RinError, match="skip_broken was True and is False"):
@@ -389,13 +395,18 @@ def test_labels_beyond_the_classes_are_refused(digits):
         lambda told: told["splits"]["train"].update(shards=[7, 7, -1]),
         lambda told: told["splits"]["train"].update(shards="777"),
         lambda told: told["splits"]["train"].update(shards=[7.0, 7, 6]),
+        lambda told: told["splits"]["train"].update(shards=[10**30]),
+        lambda told: told["splits"]["train"].update(shards=[2**62, 2**62]),
         lambda told: told["splits"]["train"].update(class_names=[1, 2]),
+        lambda told: told["splits"]["train"].update(class_names="01"),
         lambda told: told["splits"]["train"].pop("class_names"),
         lambda told: told.update(splits=["train"]),
         lambda told: told.update(shape=[1, 8]),
         lambda told: told.update(shape=[1, 8, 0]),
         lambda told: told.update(shape=[1, 8, "8"]),
+        lambda told: told.pop("splits"),
         lambda told: told.update(settings=[]),
+        lambda told: told.update(settings={}),
         lambda told: told.update(format_version="1"),
         lambda told: told.pop("format_version"),
     ],
@@ -422,8 +433,9 @@ def test_a_newer_format_is_refused(digits):
         opened(digits)
 
 
-def test_more_shards_than_are_mapped_at_a_time(digits, monkeypatch):
-    monkeypatch.setattr("rin.data.prepared._MAX_MAPPED", 1)
+def test_more_shards_than_are_open_at_a_time(digits, monkeypatch):
+    monkeypatch.setattr("rin.data.shards._MAX_OPEN", 1)
+    monkeypatch.setattr("rin.data.shards._NEIGHBOURS", 3)
     shards = Shards(digits / "train", GREY, [7, 7, 6])
     expected = everything(opened(digits, num_held_out=0).training)[0]
     for _ in range(3):

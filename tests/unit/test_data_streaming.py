@@ -291,7 +291,7 @@ def test_the_parquet_files_of_a_set_on_the_hub_are_streamed(tmp_path, monkeypatc
 def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        RinError, match=r"^owner/name is no folder or file here, and listing its files failed: ."
+        RinError, match=r"^there is no folder or file owner/name, and listing its files elsewhere failed: ."
     ) as error:
         opened("owner/name")
     assert "\n" not in str(error.value)

@@ -218,7 +218,9 @@ def test_mishaps_with_the_hub_are_one_line(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(RinError, match=r"^owner/name is no folder or file here") as caught:
+    with pytest.raises(
+        RinError, match=r"^there is no folder or file owner/name, and fetching it from the Hub failed"
+    ) as caught:
         opened("owner/name")
     assert "\n" not in str(caught.value)
     assert str(error).splitlines()[0] in str(caught.value)

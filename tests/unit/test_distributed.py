@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import threading
+from datetime import timedelta
 
 import pytest
 import torch
@@ -76,21 +78,44 @@ def test_the_largest_number_is_heard_one_call_later():
     assert largest.last() == 0
 
 
-def test_a_launcher_that_tells_half_is_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "0")
-    for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    with (
-        pytest.raises(RinError, match="WORLD_SIZE is set and LOCAL_RANK, MASTER_ADDR, MASTER_PORT is not"),
-        processes(),
-    ):
+LAUNCH = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29999"}
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (dict.fromkeys(["LOCAL_RANK", "MASTER_ADDR"]), "WORLD_SIZE is set, but not LOCAL_RANK, MASTER_ADDR"),
+        ({"WORLD_SIZE": "two"}, "make no sense .*WORLD_SIZE=two"),
+        ({"WORLD_SIZE": "0"}, "make no sense"),
+        ({"RANK": "2"}, "make no sense .*RANK=2"),
+        ({"LOCAL_RANK": "-1"}, "make no sense"),
+        ({"MASTER_PORT": "99999"}, "make no sense"),
+    ],
+)
+def test_a_launcher_that_makes_no_sense_is_refused(monkeypatch, told, message):
+    for name, value in (LAUNCH | told).items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    with pytest.raises(RinError, match=message), processes():
         pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_process_that_does_not_come_is_named(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    for name, value in (LAUNCH | {"MASTER_PORT": port}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "_COME_WITHIN", timedelta(seconds=2))
+    with pytest.raises(RinError, match=f"process 1 of 2 did not come to localhost:{port} within"), processes():
+        pass
+
+
+SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_noted_and_the_second_acts_as_ever(number):
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {each: signal.getsignal(each) for each in SIGNALS}
     with listening() as asked:
         assert asked.signal == 0
         os.kill(os.getpid(), number)

@@ -302,10 +302,10 @@ def test_info_has_the_command_that_fits(capsys):
     out = told(capsys, "small-32", "--gpus", "16", "--memory", "2")[1]
     assert (
         "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29500 --nproc-per-node 8 -m rin.cli train "
-        "small-32 --out runs/small-32\n"
+        "small-32 --data.path PATH --out runs/small-32\n"
     ) in out
     out = told(capsys, "small-32", "--gpus", "1", "--memory", "0.1")[1]
-    assert "rin train small-32 --training.accumulation-steps 2 --out runs/small-32\n" in out
+    assert "rin train small-32 --data.path PATH --training.accumulation-steps 2 --out runs/small-32\n" in out
     assert (
         "fits                     nothing: one example"
         in told(capsys, "small-32", "--gpus", "2", "--memory", "0.03")[1]

@@ -290,6 +290,25 @@ def test_a_log_is_rewound_to_a_step_and_a_torn_line_dropped(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "damage", [b"\xff\xfe\n", b"5\n", b"{}\n", b'"x"\n', b'{"step": "one"}\n', b"[" * 100_000 + b"\n"]
+)
+def test_damaged_lines_of_a_log_are_passed_over_and_the_others_kept(tmp_path, damage):
+    lines = [json.dumps({"step": step, "loss": 0.5}).encode() + b"\n" for step in (1, 2, 3)]
+    (tmp_path / "log.jsonl").write_bytes(lines[0] + damage + lines[1] + lines[2])
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
+    Log(tmp_path, 2).close()
+    assert (tmp_path / "log.jsonl").read_bytes() == lines[0] + lines[1]
+
+
+def test_a_checkpoint_of_another_optimiser_or_network_is_refused(tmp_path):
+    trainer(tmp_path).run()
+    with pytest.raises(RinError, match="step-000000004 was written with lamb, and this run has adamw"):
+        trainer(tmp_path, dataclasses.replace(TRAINING, optimiser="adamw")).run()
+    with pytest.raises(RinError, match="step-000000004 holds the weights of another network"):
+        trainer(tmp_path, model=dataclasses.replace(MODEL, latent_dim=64)).run()
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("num_steps", 0), ("batch_size", 0), ("accumulation_steps", 5), ("learning_rate", 0.0),

@@ -1,7 +1,7 @@
 """The command line: arguments in, text out.
 
 A mistake or a mishap is one line on standard error and status 2; an interrupt is status 130; a run that a signal asked
-to save and leave has 128 plus the signal's number, 143 for SIGTERM.
+to save and leave has 128 plus the signal's number, 143 for SIGTERM, 130 for Ctrl-C.
 """
 
 import logging

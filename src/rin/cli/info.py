@@ -42,9 +42,10 @@ def info(arguments: list[str]) -> None:
     if chosen.what is None:
         _print_table() if chosen.gpus is None else _print_training_table(chosen.gpus, chosen.memory)
     elif chosen.what in preset_names():
+        training = {} if chosen.gpus is None else _training_figures(chosen.what, chosen.gpus, chosen.memory)
         _print_model(preset(chosen.what).model)
         if chosen.gpus is not None:
-            _print_training(chosen.what, chosen.gpus, chosen.memory)
+            _print_training(training, chosen.gpus, chosen.memory)
         print(f"\n{preset_source(chosen.what)}")
     elif Path(chosen.what).is_dir():
         if chosen.gpus is not None:
@@ -59,8 +60,8 @@ def _check(chosen: InfoArguments) -> None:
         raise RinError(f"--gpus {chosen.gpus}: take 1 or more")
     if chosen.gpus is not None and chosen.gpus > GPUS_A_MACHINE and chosen.gpus % GPUS_A_MACHINE:
         raise RinError(f"--gpus {chosen.gpus}: beyond {GPUS_A_MACHINE} take a multiple of {GPUS_A_MACHINE}")
-    if not 0 < chosen.memory < float("inf"):
-        raise RinError(f"--memory {chosen.memory}: take GiB above 0")
+    if not 0 < chosen.memory <= 1e6:
+        raise RinError(f"--memory {chosen.memory}: take GiB above 0, a million at most")
 
 
 def _neither(what: str) -> RinError:
@@ -104,10 +105,10 @@ def _print_table() -> None:
     print("\nParameters and operations of a forward pass are counted; `rin info PRESET` says where sizes come from.")
 
 
-def _print_training(name: str, gpus: int, memory: float) -> None:
+def _print_training(figures: dict[str, str], gpus: int, memory: float) -> None:
     """What training a preset takes of each GPU, what fits, how long it takes and how to begin."""
     print(f"\ntraining on {_gpus(gpus, memory)} (calculated; {RESERVE:.0%} of the memory is left free)")
-    for figure, value in _training_figures(name, gpus, memory).items():
+    for figure, value in figures.items():
         print(f"{figure:<24} {value}")
 
 
@@ -179,9 +180,10 @@ def _command(name: str, experiment: ExperimentConfig, found: Plan, gpus: int) ->
     start = "rin train"
     if gpus > 1:
         machines, each = max(gpus // GPUS_A_MACHINE, 1), min(gpus, GPUS_A_MACHINE)
-        meet = f"--nnodes {machines} --rdzv-backend c10d --rdzv-endpoint HOST:29500 " if machines > 1 else ""
-        start = f"torchrun {meet}--nproc-per-node {each} -m rin.cli train"
-    options = [f"--training.accumulation-steps {found.accumulation_steps}"] if found.accumulation_steps > 1 else []
+        meet = f"--nnodes {machines} --rdzv-backend c10d --rdzv-endpoint HOST:29500" if machines > 1 else "--standalone"
+        start = f"torchrun {meet} --nproc-per-node {each} -m rin.cli train"
+    options = [] if experiment.data.path == "digits" else ["--data.path PATH"]
+    options += [f"--training.accumulation-steps {found.accumulation_steps}"] if found.accumulation_steps > 1 else []
     options += ["--training.recompute-blocks"] if found.recompute_blocks else []
     options += [f"--training.parallel {found.parallel}"] if found.parallel != "ddp" else []
     return " ".join([start, name, *options, f"--out runs/{name}"])

@@ -15,7 +15,7 @@ from rin.data.preparing import Preparation, prepare_set
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareArguments:
-    """Turns pictures into one memory-mapped set, decoded, cropped at the centre and resized once and for all.
+    """Turns pictures into one set of plain arrays, decoded, cropped at the centre and resized once and for all.
 
     All splits of the source are prepared, in parallel. A command that was stopped, in whatever way, goes on when it is
     given again, and ends with the same bytes. Train on the set with --data.path OUT.
@@ -24,7 +24,7 @@ class PrepareArguments:
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A folder of images, a parquet or .tar file or a folder of them, a Hub name owner/name, or digits."""
 
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The set's folder: a new one, or one to go on with."""
 
     size: Annotated[str, tyro.conf.arg(metavar="N|HEIGHTxWIDTH")]
@@ -43,18 +43,24 @@ class PrepareArguments:
 def prepare(arguments: list[str]) -> None:
     """Prepares a set, or goes on with one."""
     chosen = parse(PrepareArguments, arguments, "rin prepare")
+    for argument, text in (("SOURCE", chosen.source), ("OUT", chosen.out)):
+        if not text:
+            raise RinError(
+                f"{argument} is empty: give SOURCE and OUT, as in rin prepare path/to/pictures sets/mine --size 64"
+            )
     preparation = Preparation(
         source=chosen.source,
         shape=(chosen.channels, *parse_size(chosen.size)),
         labels=chosen.labels,
         skip_broken=chosen.skip_broken,
     )
-    prepared = prepare_set(preparation, chosen.out)
+    prepared = prepare_set(preparation, Path(chosen.out))
     splits = ", ".join(f"{split} {count}" for split, count in prepared.num_pictures.items())
-    broken = f"; {prepared.num_broken} broken ones left out, see set.json" if prepared.num_broken else ""
+    ones = "one" if prepared.num_broken == 1 else "ones"
+    broken = f"; {prepared.num_broken} broken {ones} left out, see set.json" if prepared.num_broken else ""
     total = sum(prepared.num_pictures.values())
     shape = " ".join(map(str, preparation.shape))
-    train = f"rin train PRESET --data.path {shlex.quote(str(chosen.out))} --model.shape {shape}"
+    train = f"rin train PRESET --data.path {shlex.quote(chosen.out)} --model.shape {shape}"
     already = "already " if prepared.was_finished else ""
     print(f"{total} pictures ({splits}{broken}) are {already}in {chosen.out}; train on them with: {train}")
 

@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -24,11 +25,17 @@ from torch import Tensor
 from rin.core.errors import RinError, StoppedError
 
 _BEAT_SECONDS = 1.0
-_DEAD_AFTER_SECONDS = 30.0
-"""A process whose beat is not heard for so long is dead."""
+_DEAD_AFTER_BEATS = 30
+"""A process of which nothing is heard while another beats so often is dead."""
 
 _STILL_SECONDS = 4.0
 """The same once talking to the others has failed: then one of them is dead, and the question is which."""
+
+_COME_WITHIN = timedelta(minutes=5)
+"""How long the processes wait for one another at the start."""
+
+LOGGER = logging.getLogger("rin")
+"""What a run says while it goes; the command line shows it on standard error."""
 
 
 def rank() -> int:
@@ -121,25 +128,29 @@ def processes() -> Generator[None]:
     Raises:
         RinError: the launcher's variables make no sense, or another process died or left by an error.
     """
-    if _many() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    launch = None if _many() else _launch()
+    if launch is None:
         yield
         return
     global _watch
-    _watch = watch = _join()
+    _watch = watch = _join(launch)
+    stopped: StoppedError | None = None
     try:
         with naming_the_dead():
-            yield
+            try:
+                yield
+            except StoppedError as error:  # which all of them are together
+                stopped = error
             watch.leave()
             wait_for_all()
-    except StoppedError:  # which all of them do together
-        watch.leave()
-        raise
     except BaseException as error:
         watch.tell(error)
-        raise
+        raise  # without waiting for the others, as taking the group apart could
     finally:
         _watch = None
-        dist.destroy_process_group()
+    dist.destroy_process_group()
+    if stopped is not None:
+        raise stopped
 
 
 @contextmanager
@@ -158,24 +169,95 @@ def naming_the_dead() -> Generator[None]:
         raise RinError(news) from error
 
 
-def _join() -> "_Watch":
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    missing = [name for name in names if name not in os.environ]
+@dataclass(frozen=True, kw_only=True)
+class _Launch:
+    """What the launcher tells a process."""
+
+    rank: int
+    size: int
+    local_rank: int
+    address: str
+    port: int
+
+    at_agent: bool
+    """Whether the processes meet at torchrun's agent, and not at the first of them."""
+
+    attempt: str
+    """torchrun's count of restarts."""
+
+    def server(self, is_master: bool) -> dist.TCPStore:
+        """A connection to where the processes meet."""
+        return dist.TCPStore(self.address, self.port, is_master=is_master, timeout=_COME_WITHIN, wait_for_workers=False)
+
+
+def _launch() -> _Launch | None:
+    """What the launcher tells; None if there is none, or one process only.
+
+    Raises:
+        RinError: it makes no sense.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return None
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT")
+    missing = [name for name in (*names, "MASTER_ADDR") if name not in os.environ]
     if missing:
-        raise RinError(f"WORLD_SIZE is set and {', '.join(missing)} is not: start with torchrun, or set all of {names}")
+        raise RinError(f"WORLD_SIZE is set, but not {', '.join(missing)}: start with torchrun, or set all of them")
+    try:
+        size, number, local_rank, port = (int(os.environ[name]) for name in names)
+        if not (0 <= number < size and local_rank >= 0 and 0 < port < 2**16):
+            raise ValueError
+    except ValueError:
+        told = ", ".join(f"{name}={os.environ[name]}" for name in names)
+        raise RinError(f"the launcher's variables make no sense ({told}): start with torchrun") from None
+    return _Launch(
+        rank=number, size=size, local_rank=local_rank, address=os.environ["MASTER_ADDR"], port=port,
+        at_agent=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+        attempt=os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"),
+    )  # fmt: skip
+
+
+def _join(launch: _Launch) -> "_Watch":
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if launch.local_rank >= torch.cuda.device_count():
+            raise RinError(f"LOCAL_RANK {launch.local_rank}: this machine has {torch.cuda.device_count()} GPUs")
+        torch.cuda.set_device(launch.local_rank)
         backend = "cpu:gloo,cuda:nccl"
     try:
-        # a process that dies is noticed by the watch, so this needs not be short
-        dist.init_process_group(backend, timeout=timedelta(minutes=30))
+        server = launch.server(is_master=launch.rank == 0 and not launch.at_agent)
+        _meet(dist.PrefixStore(f"rin/{launch.attempt}/here", server), launch)
+        # a process that dies is noticed by the watch, so the group's patience needs not be short
+        group = dist.PrefixStore(f"rin/{launch.attempt}/group", server)
+        patience = timedelta(minutes=30)
+        dist.init_process_group(backend, store=group, rank=launch.rank, world_size=launch.size, timeout=patience)
         if not is_first():
-            logging.getLogger("rin").setLevel(logging.WARNING)  # the first one tells how it goes
-        return _Watch()
+            LOGGER.setLevel(logging.WARNING)  # the first one tells how it goes
+        return _Watch(launch)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RinError(f"process {os.environ['RANK']} cannot join the others: {reason}") from error
+        if isinstance(error, RinError):
+            raise
+        where, reason = f"{launch.address}:{launch.port}", str(error).strip().splitlines()[0]
+        raise RinError(f"process {launch.rank} cannot join the others at {where}: {reason}") from error
+
+
+def _meet(store: dist.Store, launch: _Launch) -> None:
+    """Goes on when every process is there.
+
+    Raises:
+        RinError: some do not come.
+    """
+    store.set(str(launch.rank), "")
+    everyone = [str(number) for number in range(launch.size)]
+    for patience in (min(timedelta(seconds=10), _COME_WITHIN), _COME_WITHIN):
+        try:
+            return store.wait(everyone, patience)
+        except RuntimeError:
+            late = [number for number in everyone if not store.check([number])]
+            LOGGER.info("waiting at %s:%d for process %s", launch.address, launch.port, ", ".join(late))
+    raise RinError(
+        f"process {', '.join(late)} of {launch.size} did not come to {launch.address}:{launch.port} within "
+        f"{_COME_WITHIN.seconds // 60} minutes: are all of them started, and is the address right?"
+    )
 
 
 _watch: "_Watch | None" = None
@@ -185,35 +267,35 @@ _watch: "_Watch | None" = None
 class _Watch(threading.Thread):
     """Tells the other processes that this one lives, and ends it when one of them does not."""
 
-    def __init__(self) -> None:
+    def __init__(self, launch: _Launch) -> None:
         super().__init__(name="rin-watch", daemon=True)
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         # a connection of its own: the process group's may be busy waiting
-        server = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=20))
-        self._store = dist.PrefixStore(f"rin/{attempt}", server)
-        self._rank, self._size = rank(), world_size()
+        self._store = dist.PrefixStore(f"rin/{launch.attempt}", launch.server(is_master=False))
+        self._rank, self._size = launch.rank, launch.size
         self._over = threading.Event()
         self._store.set(f"where/{self._rank}", f"{socket.gethostname()}, pid {os.getpid()}")
         self._beat(0)
         wait_for_all()  # so that every beat is there to be read
         self._server_gone = self._died(0)
-        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-            self._server_gone = f"torchrun on {address}, where the processes meet, is gone"
+        if launch.at_agent:
+            self._server_gone = f"torchrun on {launch.address}, where the processes meet, is gone"
         self.start()
 
     def run(self) -> None:
-        """Beats, and listens for the next process and for bad news."""
-        beats, heard, neighbour = 0, time.monotonic(), (self._rank + 1) % self._size
+        """Beats, and listens for the next process and for bad news.
+
+        Silence is counted in this process's own beats: when all of them were paused together, nobody has died.
+        """
+        beats, silent, neighbour = 0, 0, (self._rank + 1) % self._size
         last = b""
         while not self._over.wait(_BEAT_SECONDS):
             beats += 1
             try:
                 self._beat(beats)
                 now = self._store.get(f"beat/{neighbour}")
-                if now != last:
-                    last, heard = now, time.monotonic()
-                elif now != b"left" and time.monotonic() - heard > _DEAD_AFTER_SECONDS:
+                silent = silent + 1 if now == last and now != b"left" else 0
+                last = now
+                if silent > _DEAD_AFTER_BEATS:
                     self._announce(self._died(neighbour))
                 news = self._news()
             except RuntimeError:
@@ -242,18 +324,17 @@ class _Watch(threading.Thread):
     def tell(self, error: BaseException) -> None:
         """Tells the others that this process leaves by an error, unless they know of one already."""
         self._over.set()
-        reason = str(error).strip() or type(error).__name__
-        try:
-            self._announce(f"{self._named(self._rank)} left: {reason.splitlines()[0]}")
-        except RuntimeError:
-            return  # nobody is left to hear it
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        with suppress(RuntimeError):  # nobody may be left to hear it
+            self._announce(f"{self._named(self._rank)} left: {reason}")
 
     def leave(self) -> None:
         """Ends the watch, well."""
         if not self._over.is_set():
             self._over.set()
             self.join()
-            self._store.set(f"beat/{self._rank}", "left")
+            with suppress(RuntimeError):  # nobody may be left to hear it
+                self._store.set(f"beat/{self._rank}", "left")
 
     def _beat(self, number: int) -> None:
         self._store.set(f"beat/{self._rank}", str(number))

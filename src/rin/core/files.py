@@ -1,14 +1,26 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that one process alone writes to."""
 
 import contextlib
+import fcntl
 import os
 import shutil
+import socket
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rin.core.errors import RinError
+from rin.core.progress import LOGGER
+
 UNFINISHED = ".unfinished"
 """How the name of a file or folder ends while it is being written."""
+
+LOCK = ".lock"
+"""The file in a folder that whoever writes to the folder has locked."""
+
+_PATIENCE = 1.0
+"""Seconds to ask for a lock: someone who only looks holds it for an instant, and a killed process for a moment more."""
 
 
 @contextmanager
@@ -43,9 +55,57 @@ def flush_folder(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Deletes a folder, under another name first, so that one half deleted is never taken for a whole one."""
+    """Deletes a folder, if it is there; under another name first: one half deleted is never taken for a whole one."""
+    if not folder.exists():
+        return
     if not folder.name.endswith(UNFINISHED):
         doomed = folder.with_name(folder.name + UNFINISHED)
         shutil.rmtree(doomed, ignore_errors=True)
         folder = folder.rename(doomed)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path, busy: str, unwritable: str) -> Generator[None]:
+    """Holds a folder's lock: no other process that asks for it writes to the folder meanwhile.
+
+    The system takes the lock from a process that ends, however it ends; the file stays. Where a file system has no
+    locks, this does nothing.
+
+    Args:
+        folder: where the file for the lock is, or is made.
+        busy: begins the message when another process holds the lock, as in "runs/a is being trained by".
+        unwritable: begins the message when the file cannot be made.
+
+    Raises:
+        RinError: another process holds it, or the folder cannot be written.
+    """
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RinError(f"{unwritable}: {error}") from error
+    try:
+        _take(descriptor, folder, busy)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path, busy: str) -> None:
+    asked_until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > asked_until:
+                pid, _, host = os.pread(descriptor, 1000, 0).decode(errors="replace").strip().partition(" ")
+                holder = f"process {pid} on {host}" if pid else "another process"
+                raise RinError(f"{busy} {holder}: wait for it, or stop it first") from None
+            time.sleep(_PATIENCE / 20)
+        except OSError as error:
+            LOGGER.debug("%s cannot be locked: %s", folder, error)
+            return
+    with contextlib.suppress(OSError):  # only the message above would miss it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)

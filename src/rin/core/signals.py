@@ -6,8 +6,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-_ASKING = (signal.SIGTERM, signal.SIGUSR1)
-"""What launchers send: to end a job, and (Slurm's --signal) some time before they take the machine away."""
+from rin.core.progress import LOGGER
+
+_ASKING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""What launchers send, to end a job and (Slurm's --signal) some time before they take the machine away; Ctrl-C."""
 
 
 class Asked:
@@ -20,7 +22,7 @@ class Asked:
 
 @contextmanager
 def listening() -> Generator[Asked]:
-    """Notes the first SIGTERM or SIGUSR1 instead of dying of it; a second one acts as it would without."""
+    """Notes the first SIGTERM, SIGUSR1 or Ctrl-C instead of dying of it; a second one acts as it would without."""
     asked = Asked()
     if threading.current_thread() is not threading.main_thread():  # only the main thread can listen
         yield asked
@@ -29,6 +31,7 @@ def listening() -> Generator[Asked]:
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         asked.signal = number
+        LOGGER.info("%s: saving and leaving after this update; once more leaves at once", signal.Signals(number).name)
         restore()
 
     before = {number: signal.signal(number, note) for number in _ASKING}

@@ -1,17 +1,14 @@
-"""A prepared set: pictures of one shape in memory-mapped shards, with nothing left to decode.
+"""A prepared set: pictures of one shape in shards, with nothing left to decode.
 
-On disk it is a folder with `set.json` and, for each split, a folder of shards: `images-00000.npy` (uint8, n c h w) and
-`labels-00000.npy` (int64, -1 for none), plain files that NumPy can map. While it is being made there is
-`preparing.json` in place of `set.json`. Files have their names from numbers alone, and their first bytes must be the
-very ones that their size in `set.json` asks for, so nothing in them is ever interpreted.
+On disk it is a folder with `set.json` and, for each split, a folder of shards. While it is being made there is
+`preparing.json` in place of `set.json`; `.lock` is the preparing process's.
 """
 
-import functools
 import io
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from rin.core.errors import RinError
 from rin.core.shapes import Labels, Pictures
 from rin.data.decoding import Shape, check_shape, printable
 from rin.data.encoded import Encoded
+from rin.data.shards import Shards
 
 FORMAT_VERSION = 1
 """Of `set.json` and `preparing.json`; raised when old sets can no longer be read as they are."""
@@ -35,58 +33,11 @@ SET, BEGUN = "set.json", "preparing.json"
 SPLIT_NAME = re.compile(r"\w[\w.-]*")
 """Names that a split's folder can have: none of them leads out of the set."""
 
-_HEADER_BYTES = 128
-_MAX_MAPPED = 1024
-"""Shards that are mapped at a time, for a process can have some ten thousand maps only."""
+_MAX_COUNT = 2**31
+"""More than any shard or picture of a set has of anything."""
 
-
-class Shards:
-    """The pictures of a split, in files that are mapped into memory when they are needed.
-
-    Args:
-        folder: the split's.
-        shape: channels, height and width of every picture.
-        counts: how many pictures each shard holds.
-
-    Raises:
-        RinError: a shard is not what it should be, or a label is no class's.
-    """
-
-    def __init__(self, folder: Path, shape: Shape, counts: Sequence[int]) -> None:
-        self.folder, self.shape = folder, shape
-        self._counts = list(counts)
-        self._ends = np.cumsum(self._counts, dtype=np.int64)
-        self._mapped = functools.lru_cache(maxsize=_MAX_MAPPED)(self._map)
-        for number, count in enumerate(counts):
-            check_shard(folder, number, shape, count)
-
-    def __len__(self) -> int:
-        return sum(self._counts)
-
-    def gather(self, rows: Int[np.ndarray, "b"]) -> Pictures:
-        """A copy of the pictures (b c h w) in some rows of the split."""
-        pictures = torch.empty(len(rows), *self.shape, dtype=torch.uint8)
-        into = pictures.numpy()  # as in image_sets: threads of PyTorch's have no place in a loader's thread
-        shards = np.searchsorted(self._ends, rows, side="right")
-        for shard in np.unique(shards).tolist():
-            places = np.flatnonzero(shards == shard)
-            into[places] = self._mapped(shard)[rows[places] - (self._ends[shard] - self._counts[shard])]
-        return pictures
-
-    def labels(self) -> Int[np.ndarray, "b"]:
-        """The class of every picture, -1 for none."""
-        parts = [
-            np.fromfile(labels_file(self.folder, shard), np.dtype("<i8"), count, offset=_HEADER_BYTES)
-            for shard, count in enumerate(self._counts)
-        ]
-        return np.concatenate([np.empty(0, np.int64), *parts])
-
-    def _map(self, shard: int) -> Any:
-        file, shape = images_file(self.folder, shard), (self._counts[shard], *self.shape)
-        try:
-            return np.asarray(np.memmap(file, np.uint8, "r", _HEADER_BYTES, shape))
-        except (OSError, ValueError) as error:
-            raise RinError(f"cannot read {printable(file)}, which was there at the start: {error}") from error
+_SETTINGS = {"source": str, "size": str, "channels": int}
+"""What every set's settings tell, and what each of them is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +94,10 @@ def read_set(folder: Path) -> dict[str, Any]:
         for name, split in stored["splits"].items():
             if not SPLIT_NAME.fullmatch(name):
                 raise ValueError(f"no split has the name {name!r}")
-            if not all(isinstance(text, str) for text in split["class_names"]):
+            names = split["class_names"]
+            if not isinstance(names, list) or not all(isinstance(text, str) for text in names):
                 raise ValueError("class names are texts")
-            _counts(split["shards"])
+            _counts([*split["shards"], split["num_broken"]])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_set(folder / SET, error) from error
     return stored
@@ -204,55 +156,11 @@ def size_text(height: int, width: int) -> str:
 
 def prepare_command(settings: Mapping[str, Any], folder: Path) -> str:
     """The command that makes, or goes on with, a set of these settings."""
-    words = ["rin", "prepare", str(settings.get("source")), printable(folder), "--size", str(settings.get("size"))]
-    words += ["--channels", str(settings.get("channels"))] if settings.get("channels") != 3 else []
+    words = ["rin", "prepare", settings["source"], printable(folder), "--size", settings["size"]]
+    words += ["--channels", str(settings["channels"])] if settings["channels"] != 3 else []
     words += ["--skip-broken"] if settings.get("skip_broken") else []
     words += [] if settings.get("labels") else ["--no-labels"]
     return shlex.join(words)
-
-
-def images_file(folder: Path, shard: int) -> Path:
-    """The pictures of a shard of a split."""
-    return folder / f"images-{shard:05d}.npy"
-
-
-def labels_file(folder: Path, shard: int) -> Path:
-    """The classes of a shard of a split."""
-    return folder / f"labels-{shard:05d}.npy"
-
-
-def npy_header(kind: str, shape: tuple[int, ...]) -> bytes:
-    """The first 128 bytes of a .npy file (format 1.0) of an array of a kind ("|u1", "<i8") and shape."""
-    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
-    magic = b"\x93NUMPY\x01\x00"
-    length = _HEADER_BYTES - len(magic) - 2
-    return magic + length.to_bytes(2, "little") + text.ljust(length - 1).encode() + b"\n"
-
-
-def check_shard(folder: Path, number: int, shape: Shape, count: int) -> None:
-    """Makes sure that both files of a shard are what they should be, by their sizes and first bytes.
-
-    Raises:
-        RinError: one of them is not.
-    """
-    _check_file(images_file(folder, number), npy_header("|u1", (count, *shape)), count * int(np.prod(shape)))
-    _check_file(labels_file(folder, number), npy_header("<i8", (count,)), 8 * count)
-
-
-def _check_file(file: Path, header: bytes, size: int) -> None:
-    try:
-        found = file.stat().st_size
-        if found != len(header) + size:
-            raise RinError(
-                f"{printable(file)} has {found} bytes where {SET} asks for {len(header) + size}: it is truncated or "
-                "another one; copy it again, or prepare the set again"
-            )
-        with file.open("rb") as opened:
-            if opened.read(len(header)) != header:
-                raise RinError(f"{printable(file)} is not the shard that {SET} asks for: prepare the set again")
-    except OSError as error:
-        reason = error.strerror or error
-        raise RinError(f"cannot read {printable(file)}: {reason}; copy it again, or prepare the set again") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -264,8 +172,8 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         version = stored["format_version"]
-        newer = version > FORMAT_VERSION
-        if not isinstance(stored["settings"], dict):
+        newer, settings = version > FORMAT_VERSION, stored["settings"]
+        if not newer and not all(isinstance(settings[name], kind) for name, kind in _SETTINGS.items()):
             raise ValueError("settings are no settings")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _no_set(path, error) from error
@@ -283,6 +191,6 @@ def _no_set(path: Path, error: Exception) -> RinError:
 
 def _counts(values: Any) -> list[int]:
     """Numbers out of JSON that count something."""
-    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+    if not isinstance(values, list) or not all(type(value) is int and 0 <= value < _MAX_COUNT for value in values):
         raise ValueError(f"{values!r} are no counts"[:100])
     return values

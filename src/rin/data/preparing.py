@@ -5,36 +5,40 @@ the settings. A shard is whole when its `shard-00000.json`, the last of its file
 is the last file of all.
 """
 
-import hashlib
-import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rin.core.errors import RinError
-from rin.core.files import UNFINISHED
+from rin.core.files import LOCK, UNFINISHED, flush_folder, locked
 from rin.core.progress import progress_bar
-from rin.data.config import DataConfig
-from rin.data.decoding import Shape, check_shape, printable
-from rin.data.encoded import Encoded
-from rin.data.folders import PICTURE_SUFFIXES, files_in
+from rin.data.decoding import check_shape, printable
 from rin.data.image_sets import num_threads
-from rin.data.opening import open_splits
-from rin.data.prepared import BEGUN, FORMAT_VERSION, SET, SPLIT_NAME, is_prepared, labels_file, read_json, size_text
-from rin.data.shard_writing import Preparation, Shard, ShardRecord, find_shard, write_json, write_shard
+from rin.data.prepared import BEGUN, FORMAT_VERSION, SET, is_prepared, read_json, read_set, size_text
+from rin.data.shard_writing import (
+    Preparation,
+    Shard,
+    ShardRecord,
+    find_shard,
+    summary,
+    write_json,
+    write_shard,
+)
+from rin.data.shards import check_shard
+from rin.data.sources import Source, open_source
 
-MAX_PICTURES, MAX_BYTES = 4096, 64 * 2**20
+MAX_PICTURES, MAX_BYTES = 4096, 256 * 2**20
 """Of a shard: its pictures are all in memory while it is made."""
 
-_NUM_NAMED = 100
-"""Broken pictures of a split that `set.json` names."""
+_MAX_SIDE = 8192
+"""Pixels; a picture of more would hardly fit into a shard."""
 
-_SUFFIXES = {*PICTURE_SUFFIXES, ".parquet", ".tar", ".npy"}
+_OWN_FILE = re.compile(r"(images-\d{5,}\.npy|labels-\d{5,}\.npy|shard-\d{5,}\.json)(\.unfinished)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,116 +61,163 @@ def prepare_set(preparation: Preparation, folder: Path) -> Prepared:
     Raises:
         RinError: the source cannot be read, the folder holds something else or cannot be written.
     """
-    check_shape(preparation.shape)
-    files = _files(preparation.source)
-    splits = _open_source(preparation, files)
-    settings = _settings(preparation, files, splits)
-    was_finished = _claim(folder, settings)
-    if not was_finished:
-        shards = {name: _shards(encoded, folder / name, settings) for name, encoded in splits.items()}
-        records = _write_shards(shards, preparation)
-        stored = {"format_version": FORMAT_VERSION, "shape": list(preparation.shape), "settings": settings}
-        summaries = {
-            name: _summary(shards[name], records[name], encoded.class_names, preparation.shape)
-            for name, encoded in splits.items()
-        }
-        write_json(folder / SET, stored | {"splits": summaries})
-    for left in (*folder.glob("*/shard-*.json"), *folder.glob(BEGUN)):
-        left.unlink()
-    stored = read_json(folder / SET)["splits"]
+    shape = preparation.shape
+    check_shape(shape)
+    if max(shape) > _MAX_SIDE:
+        size = size_text(*shape[1:])
+        raise RinError(f"--size {size}: a set's pictures have at most {_MAX_SIDE} pixels a side")
+    source = open_source(preparation)
+    _check_place(folder, source)
+    settings = source.settings | {"pictures_a_shard": max(1, min(MAX_PICTURES, MAX_BYTES // math.prod(shape)))}
+    with _alone(folder):
+        was_finished = _claim(folder, settings)
+        splits = {name: _shards(source, name, folder / name, settings["pictures_a_shard"]) for name in source.splits}
+        if was_finished:
+            was_finished = not _repair(splits, folder, preparation)
+        else:
+            _write_set(source, splits, folder, preparation, settings)
+        _remove_others(splits, folder)
+        stored = read_set(folder)["splits"]
     return Prepared(
-        num_pictures={name: split["num_pictures"] for name, split in stored.items()},
+        num_pictures={name: sum(split["shards"]) for name, split in stored.items()},
         num_broken=sum(split["num_broken"] for split in stored.values()),
         was_finished=was_finished,
     )
 
 
-def _open_source(preparation: Preparation, files: list[Path]) -> dict[str, Encoded]:
-    """The splits of the source by name."""
-    endings = {file.suffix.lower() for file in files}
-    streams = ".parquet" in endings and ".tar" not in endings  # whole parquet files would be held in memory
-    config = DataConfig(path=preparation.source, labels=preparation.labels, stream=streams)
-    splits = {name: opened() for name, opened in open_splits(config).items()}
-    for name in splits:
-        if not SPLIT_NAME.fullmatch(name):
-            raise RinError(f"{preparation.source} has a split {name!r}, which cannot be a folder's name: rename it")
-    if not any(len(encoded) for encoded in splits.values()):
-        raise RinError(f"{preparation.source} holds no pictures: give another source")
-    return splits if preparation.labels else {name: encoded.without_classes() for name, encoded in splits.items()}
+def _check_place(folder: Path, source: Source) -> None:
+    """Refuses a folder that is a part of its own source, which would be another one when the set is there.
+
+    Raises:
+        RinError: it is.
+    """
+    if source.folder is not None and source.folder in folder.resolve().parents:
+        raise RinError(f"{printable(folder)} lies in the source, {printable(source.folder)}: give a folder outside it")
 
 
-def _settings(preparation: Preparation, files: list[Path], splits: Mapping[str, Encoded]) -> dict[str, Any]:
-    """All that decides what the shards hold, as JSON has it."""
-    channels, height, width = preparation.shape
-    path = Path(preparation.source).expanduser()
-    return {
-        "source": printable(path.resolve()) if files else preparation.source,
-        "size": size_text(height, width),
-        "channels": channels,
-        "labels": preparation.labels,
-        "skip_broken": preparation.skip_broken,
-        "pictures_a_shard": max(1, min(MAX_PICTURES, MAX_BYTES // math.prod(preparation.shape))),
-        "fingerprint": _fingerprint(path, files, splits),
-    }
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """Makes the folder, if it is not there, and keeps all other processes from preparing a set in it.
 
-
-def _fingerprint(path: Path, files: list[Path], splits: Mapping[str, Encoded]) -> str:
-    """A digest of the classes of all pictures and of the names and sizes of the source's files, if it has any."""
-    digest = hashlib.sha256()
-    for name, encoded in splits.items():
-        digest.update(json.dumps([name, len(encoded), encoded.class_names]).encode())
-        digest.update(encoded.labels.numpy().astype("<i8").tobytes())
-    for file in files:
-        size = file.stat().st_size if file.exists() else None
-        digest.update(json.dumps([printable(file.relative_to(path)), size]).encode())
-    return digest.hexdigest()
-
-
-def _files(source: str) -> list[Path]:
-    """The files of a source that hold pictures; none if it is built in or elsewhere."""
-    path = Path(source).expanduser()
-    if source == "digits" or not path.exists():
-        return []
-    return [file for file in (files_in(path) if path.is_dir() else [path]) if file.suffix.lower() in _SUFFIXES]
+    Raises:
+        RinError: another one does, the folder holds something else, or it cannot be written.
+    """
+    try:
+        if not is_prepared(folder):
+            ours = {LOCK, BEGUN + UNFINISHED}
+            if folder.exists() and any(path.name not in ours for path in folder.iterdir()):
+                raise RinError(f"{printable(folder)} is not empty and no prepared set: give a new folder")
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RinError(f"cannot make a set in {printable(folder)}: {error.strerror}; give another folder") from error
+    name = printable(folder)
+    with locked(folder, f"{name} is being prepared by", f"cannot make a set in {name}"):
+        yield
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> bool:
     """Makes the folder this set's own, or makes sure that it already is; whether the set is finished.
 
-    To leave out broken pictures may be decided at the first of them: nothing has been left out until then.
+    To leave out broken pictures may be decided at the first of them: nothing has been left out until then. The files
+    of an unfinished set may change, for each shard tells what it was made from. A set that was begun with smaller
+    shards keeps their size, which is set in `settings`.
     """
-    try:
-        if not is_prepared(folder):
-            if folder.exists() and any(path.name != BEGUN + UNFINISHED for path in folder.iterdir()):
-                raise RinError(f"{printable(folder)} is not empty and no prepared set: give a new folder")
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RinError(f"cannot make a set in {printable(folder)}: {error.strerror}; give another folder") from error
     is_finished = (folder / SET).is_file()
     if is_prepared(folder):
         before = read_json(folder / (SET if is_finished else BEGUN))["settings"]
+        size = before.get("pictures_a_shard")
+        if type(size) is int and 1 <= size < settings["pictures_a_shard"]:
+            settings["pictures_a_shard"] = size
+        way_out = "give the same options to go on with it, or another folder"
         free = {"fingerprint"} | (set() if is_finished or before.get("skip_broken") else {"skip_broken"})
         changed = [
             f"{name} was {before.get(name)!r} and is {value!r}"
             for name, value in settings.items()
             if before.get(name) != value and name not in free
         ]
-        if not changed and before.get("fingerprint") != settings["fingerprint"]:
+        if is_finished and not changed and before.get("fingerprint") != settings["fingerprint"]:
             changed = ["the source's files or classes have changed since"]
+            way_out = "give another folder, or remove this one to make it anew"
         if changed:
-            way_out = "give the same options to go on with it, or another folder"
             raise RinError(f"{printable(folder)} holds another prepared set ({'; '.join(changed)}): {way_out}")
     if not is_finished:
         write_json(folder / BEGUN, {"format_version": FORMAT_VERSION, "settings": settings})
     return is_finished
 
 
-def _shards(encoded: Encoded, folder: Path, settings: Mapping[str, Any]) -> list[Shard]:
-    size = settings["pictures_a_shard"]
-    stretches = (range(start, min(start + size, len(encoded))) for start in range(0, len(encoded), size))
+def _shards(source: Source, name: str, folder: Path, size: int) -> list[Shard]:
+    encoded = source.splits[name]
+    stretches = [range(start, min(start + size, len(encoded))) for start in range(0, len(encoded), size)]
     return [
-        Shard(encoded=encoded, folder=folder, number=number, places=places) for number, places in enumerate(stretches)
+        Shard(encoded=encoded, folder=folder, number=number, places=places, made_from=source.digest(name, places))
+        for number, places in enumerate(stretches)
     ]
+
+
+def _write_set(
+    source: Source,
+    splits: Mapping[str, list[Shard]],
+    folder: Path,
+    preparation: Preparation,
+    settings: Mapping[str, Any],
+) -> None:
+    """Writes what is not there yet of a set, its `set.json` last."""
+    records = _write_shards(splits, preparation)
+    stored = {"format_version": FORMAT_VERSION, "shape": list(preparation.shape), "settings": settings}
+    summaries = {
+        name: summary(splits[name], records[name], encoded.class_names, preparation.shape)
+        for name, encoded in source.splits.items()
+    }
+    for name in splits:
+        flush_folder(folder / name)
+    write_json(folder / SET, stored | {"splits": summaries})
+    flush_folder(folder)
+
+
+def _repair(splits: Mapping[str, list[Shard]], folder: Path, preparation: Preparation) -> bool:
+    """Writes those shards of a finished set again whose files are missing or not what they should be; whether any are.
+
+    Raises:
+        RinError: the set or the source is no longer what it was, or a file cannot be read or written.
+    """
+    stored = read_set(folder)
+    counts = {name: split["shards"] for name, split in stored["splits"].items()}
+    lengths = {name: len(of_split) for name, of_split in counts.items()}
+    if lengths != {name: len(shards) for name, shards in splits.items()} or stored["shape"] != list(preparation.shape):
+        raise _another(folder)
+    damaged = [
+        shard for name, shards in splits.items() for shard in shards if not _is_whole(shard, counts[name], preparation)
+    ]
+    with progress_bar("repairing", sum(len(shard.places) for shard in damaged)) as bar:
+        for shard in damaged:
+            with ThreadPoolExecutor(num_threads(shard.encoded), "rin-prepare") as threads:
+                record = write_shard(shard, preparation, threads, bar)
+            if record.num_pictures != counts[shard.folder.name][shard.number]:
+                raise _another(folder)
+    return bool(damaged)
+
+
+def _is_whole(shard: Shard, counts: list[int], preparation: Preparation) -> bool:
+    try:
+        check_shard(shard.folder, shard.number, preparation.shape, counts[shard.number])
+    except RinError:
+        return False
+    return True
+
+
+def _another(folder: Path) -> RinError:
+    path = printable(folder / SET)
+    return RinError(
+        f"{path} tells of other pictures than the source has now: remove {printable(folder)} to make it anew"
+    )
+
+
+def _remove_others(splits: Mapping[str, list[Shard]], folder: Path) -> None:
+    """Removes what a finished set does not need: how far it had come, and shards of a source that had more pictures."""
+    kept = {file for shards in splits.values() for shard in shards for file in shard.files}
+    for file in [*folder.glob("*/*"), *folder.glob(BEGUN)]:
+        if file.name == BEGUN or (_OWN_FILE.fullmatch(file.name) and file not in kept):
+            file.unlink()
 
 
 def _write_shards(splits: Mapping[str, list[Shard]], preparation: Preparation) -> dict[str, list[ShardRecord]]:
@@ -184,39 +235,3 @@ def _write_shards(splits: Mapping[str, list[Shard]], preparation: Preparation) -
                     for shard, record in zip(shards, found[name], strict=True)
                 ]
     return {name: [record for record in records if record is not None] for name, records in found.items()}
-
-
-def _summary(
-    shards: list[Shard], records: list[ShardRecord], class_names: tuple[str, ...], shape: Shape
-) -> dict[str, Any]:
-    """What `set.json` says of a split."""
-    channels, height, width = shape
-    num_pictures = sum(record.num_pictures for record in records)
-    broken = [name for record in records for name in record.broken]
-    if broken and not num_pictures:
-        raise RinError(f"none of {len(broken)} pictures can be read, {broken[0]} to begin with")
-    pictures_a_class = np.zeros(len(class_names), np.int64)
-    for shard in shards:
-        labels = np.load(labels_file(shard.folder, shard.number), allow_pickle=False)
-        pictures_a_class += np.bincount(labels[labels >= 0], minlength=len(class_names))
-    moments = [
-        _moments(sum(r.sums[c] for r in records), sum(r.squares[c] for r in records), num_pictures * height * width)
-        for c in range(channels)
-    ]
-    return {
-        "num_pictures": num_pictures,
-        "num_broken": len(broken),
-        "broken": broken[:_NUM_NAMED],
-        "mean": [mean for mean, _ in moments],
-        "deviation": [deviation for _, deviation in moments],
-        "class_names": list(class_names),
-        "pictures_a_class": pictures_a_class.tolist(),
-        "shards": [record.num_pictures for record in records],
-    }
-
-
-def _moments(total: int, squares: int, count: int) -> tuple[float, float]:
-    """Mean and population deviation of `count` whole numbers from their sum and that of their squares."""
-    if not count:
-        return 0.0, 0.0
-    return total / count, math.sqrt((count * squares - total**2) / count**2)

@@ -16,10 +16,13 @@ from rin.core.files import written_whole
 from rin.core.progress import Bar
 from rin.data.decoding import BrokenPictureError, Shape, printable
 from rin.data.encoded import Encoded
-from rin.data.prepared import check_shard, images_file, labels_file, npy_header
+from rin.data.shards import check_shard, images_file, labels_file, npy_header
 
 _SPAN_PICTURES, _SPAN_BYTES = 256, 2**20
 """What one thread decodes in a go."""
+
+_NUM_NAMED = 100
+"""Broken pictures of a split that `set.json` names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,14 @@ class Shard:
     places: range
     """Which pictures of the split."""
 
+    made_from: str
+    """A digest of the pictures in that stretch, which changes as they do."""
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Where pictures and classes are."""
+        return images_file(self.folder, self.number), labels_file(self.folder, self.number)
+
     @property
     def record(self) -> Path:
         """Where it is written down that the shard is whole, and what is in it."""
@@ -77,15 +88,18 @@ class ShardRecord:
     squares: list[int]
     """Sums of their squares."""
 
+    made_from: str
+    """The digest of what was read for it."""
+
 
 def find_shard(shard: Shard, shape: Shape) -> ShardRecord | None:
-    """What is in a shard that an earlier process has written; None if it is not there or not whole."""
+    """What is in a shard that an earlier process has written; None if it is not whole or of other pictures."""
     try:
         record = ShardRecord(**json.loads(shard.record.read_text(encoding="utf-8")))
         check_shard(shard.folder, shard.number, shape, record.num_pictures)
     except (OSError, ValueError, TypeError):
         return None
-    return record
+    return record if record.made_from == shard.made_from else None
 
 
 def write_shard(shard: Shard, preparation: Preparation, threads: Executor, bar: Bar) -> ShardRecord:
@@ -121,6 +135,7 @@ def write_shard(shard: Shard, preparation: Preparation, threads: Executor, bar: 
         broken=[shard.encoded.name_at(first + row) for _, broken, *_ in spans for row in broken],
         sums=[sum(channel) for channel in zip(*(sums for _, _, sums, _ in spans), strict=True)],
         squares=[sum(channel) for channel in zip(*(squares for *_, squares in spans), strict=True)],
+        made_from=shard.made_from,
     )
     labels = shard.encoded.labels.numpy()[first : first + count][rows].astype("<i8")
     images_header = npy_header("|u1", (len(rows), *preparation.shape))
@@ -165,3 +180,43 @@ def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         reason = error.strerror or error
         kept = "whole shards stay: make room, and the same command goes on"
         raise RinError(f"cannot write {printable(path)}: {reason}; {kept}") from error
+
+
+def summary(
+    shards: list[Shard], records: list[ShardRecord], class_names: tuple[str, ...], shape: Shape
+) -> dict[str, Any]:
+    """What `set.json` says of a split.
+
+    Raises:
+        RinError: none of its pictures can be read.
+    """
+    channels, height, width = shape
+    num_pictures = sum(record.num_pictures for record in records)
+    broken = [name for record in records for name in record.broken]
+    if broken and not num_pictures:
+        raise RinError(f"none of {len(broken)} pictures can be read, {broken[0]} to begin with")
+    pictures_a_class = np.zeros(len(class_names), np.int64)
+    for shard in shards:
+        labels = np.load(labels_file(shard.folder, shard.number), allow_pickle=False)
+        pictures_a_class += np.bincount(labels[labels >= 0], minlength=len(class_names))
+    moments = [
+        _moments(sum(r.sums[c] for r in records), sum(r.squares[c] for r in records), num_pictures * height * width)
+        for c in range(channels)
+    ]
+    return {
+        "num_pictures": num_pictures,
+        "num_broken": len(broken),
+        "broken": broken[:_NUM_NAMED],
+        "mean": [mean for mean, _ in moments],
+        "deviation": [deviation for _, deviation in moments],
+        "class_names": list(class_names),
+        "pictures_a_class": pictures_a_class.tolist(),
+        "shards": [record.num_pictures for record in records],
+    }
+
+
+def _moments(total: int, squares: int, count: int) -> tuple[float, float]:
+    """Mean and population deviation of `count` whole numbers from their sum and that of their squares."""
+    if not count:
+        return 0.0, 0.0
+    return total / count, math.sqrt((count * squares - total**2) / count**2)

@@ -111,7 +111,8 @@ class GroupedOrder:
         while len(groups) < count:
             epoch, place = divmod(start, self.count)
             order, ends = self._epoch(epoch)
-            groups += order[_group_number(ends, place) :].tolist()[: count - len(groups)]
+            number = _group_number(ends, place)
+            groups += order[number : number + count - len(groups)].tolist()
             start += self.count - place
         return groups
 

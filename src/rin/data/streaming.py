@@ -47,7 +47,7 @@ def streamed_splits(path: str, split: str) -> dict[str, Callable[[], Encoded]]:
         raise
     except Exception as error:  # every file system has errors of its own
         raise RinError(
-            f"{path} is no folder or file here, and listing its files failed: {first_line(error)}"
+            f"there is no folder or file {path}, and listing its files elsewhere failed: {first_line(error)}"
         ) from error
     if not files:
         raise RinError(f"{path} holds no parquet files, and nothing else is streamed: leave out --data.stream")

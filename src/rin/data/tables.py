@@ -94,7 +94,7 @@ def open_hub(name: str) -> Mapping[str, Any]:
         splits: Any = datasets.load_dataset(name)
     except (OSError, ValueError, RuntimeError, HfHubHTTPError, DatasetsError) as error:
         reason = first_line(error)
-        raise RinError(f"{name} is no folder or file here, and fetching it from the Hub failed: {reason}") from error
+        raise RinError(f"there is no folder or file {name}, and fetching it from the Hub failed: {reason}") from error
     return {str(split): splits[split] for split in splits}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rin.core.errors import RinError
+from rin.core.files import written_whole
 from rin.evaluation.pictures import grid, save_animation, save_image
 from rin.evaluation.sampling import Sampled
 
@@ -64,13 +65,10 @@ def write_samples(
 
 def _save_arrays(sampled: Sampled, labels: Sequence[int] | None, path: Path) -> None:
     images = sampled.pictures.permute(0, 2, 3, 1).numpy()
-    temporary = path.with_name(f".{path.name}.unfinished")
     try:
-        with temporary.open("wb") as file:
+        with written_whole(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, images=images, labels=np.array(labels if labels is not None else [], np.int64))
-        temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RinError(f"cannot write {path}: {error}") from error
 
 

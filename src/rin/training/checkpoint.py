@@ -128,20 +128,19 @@ def _finish(temporary: Path, target: Path, content: Mapping[str, Any]) -> None:
     (temporary / STATE).write_text(json.dumps(sealed(content), indent=1), encoding="utf-8")
     flush(temporary / STATE)
     flush_folder(temporary)
-    if target.exists():
-        discard(target)
+    discard(target)
     temporary.rename(target)
     flush_folder(target.parent)
 
 
 def _tidy(folder: Path, keep: int, keep_every: int) -> None:
     """Deletes old checkpoints, what a killed process left half written, and what was set aside."""
-    for old in all_checkpoints(folder)[:-keep]:
-        if not (keep_every and step_of(old) % keep_every == 0):
-            discard(old)
-    for ending in (UNFINISHED, DAMAGED):
-        for left in folder.glob(f"*{ending}"):
+    old = [path for path in all_checkpoints(folder)[:-keep] if not (keep_every and step_of(path) % keep_every == 0)]
+    for left in (*old, *folder.glob(f"*{UNFINISHED}"), *folder.glob(f"*{DAMAGED}")):
+        try:
             discard(left)
+        except OSError as error:  # the new checkpoint is good: that is no reason to end the run
+            LOGGER.warning("cannot delete %s: %s", left, error)
 
 
 def _file_name(name: str, shard: int, shards: int) -> str:
@@ -192,9 +191,7 @@ def newest_whole(folder: Path) -> Path | None:
         damaged.append(newest)
         if is_first():
             LOGGER.warning("checkpoint %s is damaged (%s): taking the one before", newest, reason or "a shard of it")
-            aside = newest.with_name(newest.name + DAMAGED)
-            discard(aside) if aside.exists() else None
-            newest.rename(aside)
+            _set_aside(newest)
         wait_for_all()
     if damaged:
         raise RinError(
@@ -202,6 +199,15 @@ def newest_whole(folder: Path) -> Path | None:
             "take another --out to begin anew"
         )
     return None
+
+
+def _set_aside(checkpoint: Path) -> None:
+    aside = checkpoint.with_name(checkpoint.name + DAMAGED)
+    try:
+        discard(aside)
+        checkpoint.rename(aside)
+    except OSError as error:
+        raise RinError(f"cannot set aside the damaged checkpoint {checkpoint}: {error}") from error
 
 
 def damage(checkpoint: Path, only: str = "", share: bool = False) -> str | None:

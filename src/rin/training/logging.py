@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +173,23 @@ class _Board:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, as far as they can be read."""
+    """The lines of a log that are whole; others, as a killed process or a broken disk leaves them, are passed over.
+
+    Raises:
+        RinError: the file cannot be read.
+    """
+    try:
+        written = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise RinError(f"cannot read the log {path}: {error}") from error
     lines: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
+    for line in written:
+        with suppress(ValueError, RecursionError):  # text that is no text is a ValueError too
+            found = json.loads(line)
+            if isinstance(found, dict) and isinstance(found.get("step"), int):
+                lines.append(found)
+    if len(lines) < len(written) - 1:  # the last one may be torn
+        LOGGER.warning("%d lines of %s are damaged and passed over", len(written) - len(lines), path)
     return lines
 
 

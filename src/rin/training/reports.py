@@ -87,8 +87,9 @@ class Reports:
             if error is None:
                 self._tell(state="finished")
             else:
-                message = str(error) or type(error).__name__
-                self._tell(state="stopped" if isinstance(error, StoppedError) else "failed", message=message)
+                asked = isinstance(error, StoppedError | KeyboardInterrupt)
+                message = str(error) or ("interrupted" if asked else type(error).__name__)
+                self._tell(state="stopped" if asked else "failed", message=message)
 
     def waits_for(self, stream: Iterator[Batch]) -> Batch:
         """The next batch; the time until it is there counts as waiting for data."""

@@ -103,17 +103,14 @@ def squared_norm(tensors: Iterable[Tensor], where: torch.device) -> Tensor:
     return torch.stack(list(norms)).square().sum() if norms else torch.zeros((), device=where)
 
 
-def load_rows(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts this process's rows of every weight in place.
-
-    Raises:
-        RinError: they are another network's.
-    """
+def load_rows(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
+    """Puts this process's rows of every weight in place; False if they are another network's."""
     rows = own_rows(model)
     if {name: part.shape for name, part in rows.items()} != {name: part.shape for name, part in tensors.items()}:
-        raise RinError("the checkpoint holds the weights of another network")
+        return False
     for name, part in rows.items():
         part.copy_(tensors[name])
+    return True
 
 
 def sums_gradients(network: nn.Module, last: bool) -> AbstractContextManager[None]:

@@ -117,7 +117,7 @@ def _training(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         training = json.loads(path.read_text(encoding="utf-8"))["training"]
-        if not all(isinstance(training[name], int) for name in ("num_steps", "batch_size")):
+        if not all(isinstance(training[name], int) and training[name] > 0 for name in ("num_steps", "batch_size")):
             raise TypeError("training")
     except FileNotFoundError:
         raise RinError(f"{folder} is no run: it has no {path.name}") from None

@@ -1,12 +1,10 @@
 """Where a run stands, for whoever looks in from outside: `status.json`, and a lock held while it trains."""
 
-import contextlib
 import dataclasses
 import fcntl
 import json
 import os
 import socket
-import time
 import types
 import typing
 from collections.abc import Generator
@@ -15,14 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rin.core.errors import RinError
-from rin.core.files import written_whole
+from rin.core.files import LOCK, locked, written_whole
 from rin.core.progress import LOGGER
 
-STATUS, LOCK = "status.json", ".lock"
-
-_PATIENCE = 1.0
-"""Seconds to ask for a lock: someone who only looks holds it for an instant, and a killed process for a moment more."""
+STATUS = "status.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,35 +115,8 @@ def only_process(folder: Path) -> Generator[None]:
     Raises:
         RinError: another process holds it, or the folder cannot be written.
     """
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise RinError(f"cannot write the run to {folder}: {error}") from error
-    try:
-        _take(descriptor, folder)
+    with locked(folder, f"{folder} is being trained by", f"cannot write the run to {folder}"):
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _take(descriptor: int, folder: Path) -> None:
-    asked_until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > asked_until:
-                pid, _, host = os.pread(descriptor, 1000, 0).decode(errors="replace").strip().partition(" ")
-                holder = f"process {pid} on {host}" if pid else "another process"
-                raise RinError(f"{folder} is being trained by {holder}: wait for it, or stop it first") from None
-            time.sleep(_PATIENCE / 20)
-        except OSError as error:
-            LOGGER.debug("%s cannot be locked: %s", folder, error)
-            return
-    with contextlib.suppress(OSError):  # only the message above would miss it
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
 
 
 def running_here(folder: Path) -> bool:

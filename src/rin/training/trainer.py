@@ -268,6 +268,7 @@ class Trainer:
             "last_logged": self.last_logged,
             "skips": self.skips.state(),
             "examples": len(self.data.training),
+            "optimiser": self.config.optimiser,
         }
         return checkpoint.save(
             self.checkpoints, self.step, tensors, state, self.config.keep_checkpoints,
@@ -289,8 +290,11 @@ class Trainer:
                 f"the training set has {len(self.data.training)} examples, and had {state['examples']} when "
                 f"{newest} was written: restore it, or train on it in another --out"
             )
-        load_rows(self.model, checkpoint.read(newest, checkpoint.MODEL, self.sharded))
-        load_rows(self.average.model, checkpoint.read(newest, checkpoint.AVERAGE, self.sharded))
+        if state["optimiser"] != self.config.optimiser:
+            raise RinError(f"{newest} was written with {state['optimiser']}, and this run has {self.config.optimiser}")
+        for model, name in ((self.model, checkpoint.MODEL), (self.average.model, checkpoint.AVERAGE)):
+            if not load_rows(model, checkpoint.read(newest, name, self.sharded)):
+                raise RinError(f"{newest} holds the weights of another network: it was not written by this run")
         self.step, self.last_logged = state["step"], state["last_logged"]
         self.loss_sum.fill_(state["loss_sum"])
         self.skips.restore(state["skips"])
