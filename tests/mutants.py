@@ -795,8 +795,8 @@ MUTANTS = [
     Mutant(
         "skipped-updates-still-decay",
         OPTIM,
-        "torch._foreach_mul_(moves, 1 - self.found_inf)",
-        "moves = moves",
+        "trust_ratios(weights, moves, self.sharded) * made",
+        "trust_ratios(weights, moves, self.sharded)",
         "an update that is not finite leaves the weights alone",
         (training("test_an_update_that_is_not_finite_changes_nothing_and_is_counted"),),
     ),

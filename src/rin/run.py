@@ -20,9 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rin.core.compute import device
-from rin.core.distributed import is_first, processes, wait_for_all
+from rin.core.distributed import is_first, wait_for_all
 from rin.core.errors import RinError
 from rin.core.files import written_whole
+from rin.core.launch import processes
 from rin.core.progress import LOGGER
 from rin.data import OpenedData, open_data
 from rin.diffusion import Diffusion, DiffusionConfig, SamplingOptions, SamplingStep

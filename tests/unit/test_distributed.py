@@ -9,10 +9,11 @@ from datetime import timedelta
 import pytest
 import torch
 
-from rin.core import distributed
-from rin.core.distributed import LargestOfAll, first_says, gather, processes, share_of, sum_over_processes
+from rin.core import distributed, launch
+from rin.core.distributed import LargestOfAll, first_says, gather, share_of, sum_over_processes
 from rin.core.errors import RinError
 from rin.core.files import discard, written_whole
+from rin.core.launch import processes
 from rin.core.progress import progress_bar
 from rin.core.signals import listening
 from rin.training.checkpoint import rows_of
@@ -105,7 +106,7 @@ def test_a_process_that_does_not_come_is_named(monkeypatch):
         port = str(free.getsockname()[1])
     for name, value in (LAUNCH | {"MASTER_PORT": port}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(distributed, "_COME_WITHIN", timedelta(seconds=2))
+    monkeypatch.setattr(launch, "_COME_WITHIN", timedelta(seconds=2))
     with pytest.raises(RinError, match=f"process 1 of 2 did not come to localhost:{port} within"), processes():
         pass
 

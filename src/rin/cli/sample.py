@@ -9,8 +9,9 @@ import tyro
 from rin.cli.arguments import parse
 from rin.core.compute import Compile, Precision, compiles, device, uses_bfloat16
 from rin.core.denoiser import check_labels
-from rin.core.distributed import is_first, processes
+from rin.core.distributed import is_first
 from rin.core.errors import RinError, unknown
+from rin.core.launch import processes
 from rin.diffusion import SamplerName, SamplingOptions
 from rin.evaluation.outputs import check_output, wants_frames, write_samples
 from rin.evaluation.sampling import sample_pictures, spread_labels

@@ -8,8 +8,9 @@ from typing import Annotated
 import tyro
 
 from rin.cli.arguments import parse
-from rin.core.distributed import is_first, processes
+from rin.core.distributed import is_first
 from rin.core.errors import RinError
+from rin.core.launch import processes
 from rin.experiment import ExperimentConfig, to_dict
 from rin.presets import preset, preset_names
 from rin.run import train as train_run

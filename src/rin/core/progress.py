@@ -1,5 +1,6 @@
 """Progress of long work: a bar with rate and time left, on a terminal only."""
 
+import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -7,7 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from rin.core.distributed import LOGGER, is_first
+from rin.core.distributed import is_first
+
+LOGGER = logging.getLogger("rin")
+"""What a run says while it goes; the command line shows it on standard error."""
 
 _shown = False
 """Whether there is a bar already."""

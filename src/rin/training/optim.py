@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from rin.core.distributed import sum_over_processes
@@ -68,10 +69,12 @@ class Lamb(torch.optim.Optimizer):
         )  # fmt: skip
         if group["weight_decay"]:
             torch._foreach_add_(moves, weights, alpha=-group["weight_decay"])
+        made = torch.ones_like(steps[0]) if self.found_inf is None else 1 - self.found_inf
         if group["adapt"]:
-            torch._foreach_mul_(moves, trust_ratios(weights, moves, self.sharded))
-        if self.found_inf is not None:
-            torch._foreach_mul_(moves, 1 - self.found_inf)
+            ratios = trust_ratios(weights, moves, self.sharded) * made
+            torch._foreach_mul_(moves, list(ratios.unbind()))
+        else:
+            torch._foreach_mul_(moves, made)
         torch._foreach_add_(weights, moves, alpha=group["lr"])
 
     def _moments(self, weights: list[Tensor], name: str) -> list[Tensor]:
@@ -81,7 +84,7 @@ class Lamb(torch.optim.Optimizer):
         return [self.state[weight][name] for weight in weights]
 
 
-def trust_ratios(weights: Sequence[Tensor], moves: Sequence[Tensor], sharded: bool = False) -> list[Tensor]:
+def trust_ratios(weights: Sequence[Tensor], moves: Sequence[Tensor], sharded: bool = False) -> Float[Tensor, "tensors"]:
     """|weights| / |move| for each tensor; 1 where either is 0.
 
     With `sharded` the tensors are this process's rows, and one reduction makes the norms those of the whole.
@@ -90,8 +93,7 @@ def trust_ratios(weights: Sequence[Tensor], moves: Sequence[Tensor], sharded: bo
     if sharded:
         norms = sum_over_processes(norms.square()).sqrt()
     weight_norms, move_norms = norms.chunk(2)
-    ratios = torch.where((weight_norms > 0) & (move_norms > 0), weight_norms / move_norms, 1.0)
-    return list(ratios.unbind())
+    return torch.where((weight_norms > 0) & (move_norms > 0), weight_norms / move_norms, 1.0)
 
 
 def parameter_groups(weights: Iterable[Tensor], weight_decay: float) -> list[dict[str, Any]]:

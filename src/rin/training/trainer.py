@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rin.core.compute import autocast_to, compiled, compiles, device, uses_bfloat16
-from rin.core.distributed import LargestOfAll, is_first, naming_the_dead, sum_over_processes, world_size
+from rin.core.distributed import LargestOfAll, is_first, sum_over_processes, world_size
 from rin.core.errors import RinError, StoppedError
+from rin.core.launch import naming_the_dead
 from rin.core.progress import LOGGER
 from rin.core.seeds import Chance, torch_seed
 from rin.core.shapes import Labels, Pictures
