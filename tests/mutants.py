@@ -124,8 +124,8 @@ MUTANTS = [
     Mutant(
         "lamb-clamped-ratio",
         OPTIM,
-        "return list(ratios.unbind())",
-        "return list(ratios.clamp(max=10.0).unbind())",
+        "weight_norms / move_norms, 1.0)",
+        "(weight_norms / move_norms).clamp(max=10.0), 1.0)",
         "no clamp on the trust ratio",
         (optim("test_the_trust_ratio_is_not_clamped_and_is_1_where_a_norm_is_0"), optim("test_lamb_is_lamb")),
         quick=True,

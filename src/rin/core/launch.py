@@ -192,6 +192,7 @@ class _Watch(threading.Thread):
         self._store.set(f"where/{self._rank}", f"{socket.gethostname()}, pid {os.getpid()}")
         self._beat(0)
         wait_for_all()  # so that every beat is there to be read
+        self._is_server = launch.rank == 0 and not launch.at_agent
         self._server_gone = self._died(0)
         if launch.at_agent:
             self._server_gone = f"torchrun on {launch.address}, where the processes meet, is gone"
@@ -243,6 +244,10 @@ class _Watch(threading.Thread):
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         with suppress(RuntimeError):  # nobody may be left to hear it
             self._announce(f"{self._named(self._rank)} left: {reason}")
+            self._store.set(f"beat/{self._rank}", "left")
+            until = time.monotonic() + (_STILL_SECONDS if self._is_server else 0)
+            while time.monotonic() < until and not self._all_left():
+                time.sleep(0.1)  # the others still hear of it here
 
     def leave(self) -> None:
         """Ends the watch, well."""
@@ -251,6 +256,9 @@ class _Watch(threading.Thread):
             self.join()
             with suppress(RuntimeError):  # nobody may be left to hear it
                 self._store.set(f"beat/{self._rank}", "left")
+
+    def _all_left(self) -> bool:
+        return all(self._store.get(f"beat/{number}") == b"left" for number in range(self._size))
 
     def _beat(self, number: int) -> None:
         self._store.set(f"beat/{self._rank}", str(number))
