@@ -61,29 +61,27 @@ def before_the_average(countdown):
     Average.update = deadly
 
 
-def within_a_file(countdown):
-    """Half of a checkpoint's file is written."""
+def _after_a_file(countdown, torn):
     honest = checkpoint.save_file
 
     def deadly(tensors, path):
         honest(tensors, path)
         if countdown.step():
-            os.truncate(path, path.stat().st_size // 2)
+            if torn:
+                os.truncate(path, path.stat().st_size // 2)
             die()
 
     checkpoint.save_file = deadly
+
+
+def within_a_file(countdown):
+    """Half of a checkpoint's file is written."""
+    _after_a_file(countdown, torn=True)
 
 
 def between_files(countdown):
     """One of a checkpoint's files is written, the next is not."""
-    honest = checkpoint.save_file
-
-    def deadly(tensors, path):
-        honest(tensors, path)
-        if countdown.step():
-            die()
-
-    checkpoint.save_file = deadly
+    _after_a_file(countdown, torn=False)
 
 
 def _around_the_rename(countdown, after):

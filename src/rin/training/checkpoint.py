@@ -61,7 +61,8 @@ def save(
     Raises:
         RinError: the disk is full or cannot be written; what was there before is untouched.
     """
-    target, temporary = folder / f"step-{step:09d}", folder / f"step-{step:09d}{UNFINISHED}"
+    target = path_of(folder, step)
+    temporary = target.with_name(target.name + UNFINISHED)
     shards = world_size() if sharded else 1
     try:
         _together(lambda: _begin(temporary) if is_first() else None, target)
@@ -162,6 +163,11 @@ def latest(folder: Path) -> Path | None:
     return (all_checkpoints(folder) or [None])[-1]
 
 
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return folder / f"step-{step:09d}"
+
+
 def step_of(checkpoint: Path) -> int:
     """The step that a checkpoint was written after."""
     return int(checkpoint.name.removeprefix("step-"))
@@ -184,7 +190,7 @@ def newest_whole(folder: Path) -> Path | None:
         step = first_says(-1 if newest is None else step_of(newest))
         if step < 0:
             break
-        newest = folder / f"step-{step:09d}"
+        newest = path_of(folder, step)
         reason = damage(newest, share=True)
         if not int(sum_over_processes(torch.tensor(int(reason is not None)))):
             return newest

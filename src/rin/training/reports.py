@@ -6,7 +6,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,7 @@ class Reports:
         folder: the run's.
         config: of its training.
         step: updates made.
-        operations: of one update, for the share of the device's peak.
+        operations: counts those of one update, if the device's peak is known and its share can be told.
         training: the set, for what is broken in it.
         device: where the run computes.
         shown: the run's configuration, for trackers to show.
@@ -44,15 +44,15 @@ class Reports:
         folder: Path,
         config: TrainingConfig,
         step: int,
-        operations: int,
+        operations: Callable[[], int],
         training: ImageSet,
         device: torch.device,
         shown: Mapping[str, Any],
     ) -> None:
         self._folder, self._config, self._training, self._device = folder, config, training, device
-        self._operations = operations
         peak = peak_operations(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-        self._peak = None if peak is None else peak * world_size()
+        # seconds of an update at the peak of all devices
+        self._seconds_at_peak = None if peak is None else operations() / (peak * world_size())
         self._opened = ExitStack()
         self._waited = 0.0
         self._started, self._since = time.perf_counter(), step
@@ -125,8 +125,8 @@ class Reports:
             "memory_gib": _memory(self._device) / 2**30,
             "broken": float(self._training.num_broken),
         }
-        if self._peak is not None:
-            rates["share_of_peak"] = updates * self._operations / seconds / self._peak
+        if self._seconds_at_peak is not None:
+            rates["share_of_peak"] = updates * self._seconds_at_peak / seconds
         return rates
 
     def pictures(self, step: int, grid: Pictures) -> None:

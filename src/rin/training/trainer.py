@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -116,7 +117,7 @@ class Trainer:
 
         Raises:
             RinError: the data or the folder fail, or too many updates in a row are not finite.
-            StoppedError: SIGTERM or SIGUSR1 came; everything is saved.
+            StoppedError: a signal asked to leave (see `rin.core.signals`); everything is saved.
         """
         self.resume()
         stream = batches(
@@ -149,8 +150,8 @@ class Trainer:
     def reports(self) -> Reports:
         """What tells how the run goes."""
         config = self.config
-        operations = update_operations(
-            self.model.config, self.process.config, config.batch_size, config.recompute_blocks
+        operations = partial(
+            update_operations, self.model.config, self.process.config, config.batch_size, config.recompute_blocks
         )
         shown = {name: dataclasses.asdict(part) for name, part in
                  (("model", self.model.config), ("diffusion", self.process.config), ("training", config))}  # fmt: skip
@@ -305,7 +306,7 @@ class Trainer:
 
     def stopped(self, signal: int, reports: Reports) -> StoppedError:
         """What ends a run that a signal asked to leave; everything is saved."""
-        saved = self.checkpoints / f"step-{self.step:09d}"
+        saved = checkpoint.path_of(self.checkpoints, self.step)
         if checkpoint.latest(self.checkpoints) != saved:
             self.save()
             reports.saved(self.step)
