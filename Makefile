@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Tests run on one thread a process: two threads on two busy cores can be ten times slower than one.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: setup demo bench test test-full check format wheel clean
+.PHONY: setup demo demo-video bench test test-full check format wheel clean
 
 setup: .venv/ready
 
@@ -15,6 +15,9 @@ setup: .venv/ready
 
 demo: setup  ## train the digits preset for a few minutes, sample it, measure it
 	$(BIN)/python examples/demo.py demo
+
+demo-video: setup  ## train the moving-shapes preset, predict clips, measure them
+	$(BIN)/python examples/demo_video.py demo-video
 
 test: setup  ## unit, reference and end-to-end tests
 	$(TEST) -n 2 -m "not slow and not compiling"
@@ -47,4 +50,4 @@ wheel: setup
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist demo bench .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist demo demo-video bench .pytest_cache .ruff_cache .import_linter_cache

@@ -12,7 +12,7 @@ from torch import Tensor
 import rin
 from benchmarks.harness import Bench, Step, autocast
 from benchmarks.loading import open_pictures, preset_at
-from rin.data import ImageSet, batches
+from rin.data import MediaSet, batches
 from rin.nn.blocks import Block
 from rin.training.average import Average
 from rin.training.optim import make_optimiser
@@ -59,7 +59,7 @@ class Training:
         device: where to compute.
     """
 
-    def __init__(self, experiment: rin.ExperimentConfig, images: ImageSet, device: torch.device) -> None:
+    def __init__(self, experiment: rin.ExperimentConfig, images: MediaSet, device: torch.device) -> None:
         config = experiment.training
         self.device = device
         self.model = rin.RIN(experiment.model).to(device).train()
@@ -203,7 +203,7 @@ class _Cut(torch.autograd.Function):
         return None, None, *gradients
 
 
-def _open(experiment: rin.ExperimentConfig, source: str, folder: Path) -> ImageSet:
+def _open(experiment: rin.ExperimentConfig, source: str, folder: Path) -> MediaSet:
     """What a preset is fed with: its own data, or made pictures in place of those to be fetched."""
     if source:
         return open_pictures(source, experiment.model.shape, folder).training

@@ -37,11 +37,11 @@ import rin
 from benchmarks.harness import machine, versions
 from benchmarks.rounding import Rounding, round_
 from rin.core.seeds import Chance, Purpose
-from rin.data import Batch, OpenedData, batches, to_floats
+from rin.data import Batch, OpenedData, batches
 from rin.experiment import ExperimentConfig
 from rin.run import open_run_data, settle
 from rin.training.average import Average
-from rin.training.held_out import condition_of, held_out_losses
+from rin.training.held_out import examples_of, held_out_losses
 from rin.training.lr_schedules import learning_rate
 from rin.training.optim import make_optimiser
 
@@ -185,7 +185,7 @@ class Run:
     def gradients(self, step: int, batch: Batch) -> None:
         """Leaves the gradients of a batch's loss in the weights."""
         chance = Chance(self.seed, step, torch.arange(len(batch.labels)))
-        x_0, condition = to_floats(batch.images), condition_of(self.model, batch.labels)
+        x_0, condition = examples_of(self.model.config, batch.media, batch.labels)
         # drawn out here, so that every precision has the same draws
         t, noise = chance.uniform(Purpose.TIME), chance.normal(Purpose.NOISE, x_0.shape[1:])
         masks = {"self_cond": chance.true(Purpose.SELF_COND, self.process.config.self_cond_rate)}

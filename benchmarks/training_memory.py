@@ -13,7 +13,7 @@ from benchmarks.harness import Bench, Step
 from rin import RIN, Diffusion, ExperimentConfig, preset
 from rin.core.compute import uses_bfloat16
 from rin.data import Batch, OpenedData
-from rin.data.image_sets import ImagesInMemory
+from rin.data.media_sets import MediaInMemory
 from rin.evaluation.cost import cost
 from rin.training.trainer import Trainer
 
@@ -61,7 +61,7 @@ def preset_update(bench: Bench, name: str, batch: int, recompute: bool) -> Step:
 
 def update(experiment: ExperimentConfig, pictures: Batch, folder: Path) -> Step:
     """An update of an experiment by the trainer itself, of the same pictures each time."""
-    seen = ImagesInMemory(*pictures, ())
+    seen = MediaInMemory(*pictures, ())
     process, data = Diffusion(experiment.diffusion), OpenedData(training=seen, held_out=seen)
     trainer = Trainer(experiment.training, RIN(experiment.model), process, data, folder, seed=0, flip=False)
     return partial(trainer.update, pictures)

@@ -13,14 +13,14 @@ import torch
 from demo_measures import describe, measure
 
 import rin
-from rin.data import ImageSet
+from rin.data import MediaSet
 from rin.evaluation.outputs import write_samples
 from rin.evaluation.sampling import sample_pictures, spread_labels
 
 SHOWN, MEASURED, SEED, GUIDANCE = 100, 1000, 1, 1.0
 
 
-def everything(images: ImageSet):
+def everything(images: MediaSet):
     """All pictures and labels of a set as arrays."""
     pictures, labels = images.get(torch.arange(len(images)))
     return pictures.numpy(), labels.numpy()

@@ -16,12 +16,12 @@ from torch import Tensor
 
 import rin
 from rin.core.seeds import Chance, Purpose
-from rin.data import ImageSet
+from rin.data import MediaSet
 from rin.run import open_run_data, read_experiment
 from rin.training.held_out import TIMES, held_out_losses
 
 
-def everything(images: ImageSet) -> Float[Tensor, "b numbers"]:
+def everything(images: MediaSet) -> Float[Tensor, "b numbers"]:
     """All images of a set in [-1, 1], flat."""
     return rin.to_floats(images.get(torch.arange(len(images)))[0]).flatten(1)
 

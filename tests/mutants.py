@@ -46,6 +46,10 @@ def training(name):
     return f"tests/unit/test_training.py::{name}"
 
 
+def clips(name):
+    return f"tests/unit/test_clips.py::{name}"
+
+
 def processes(name):
     return f"tests/end_to_end/test_processes.py::{name}"
 
@@ -697,7 +701,7 @@ MUTANTS = [
     Mutant(
         "slots-padded-together",
         TOKENIZERS,
-        "math.ceil(self.num_frames / temporal_patch_size) + math.ceil(num_context_frames / temporal_patch_size)",
+        "math.ceil(num_frames / temporal_patch_size) + math.ceil(num_context_frames / temporal_patch_size)",
         "math.ceil((self.num_frames + num_context_frames) / temporal_patch_size)",
         "noisy and clean frames are padded apart",
         (nn("test_predicted_and_context_frames_fill_temporal_patches_of_their_own"),),
@@ -816,6 +820,46 @@ MUTANTS = [
         "a damaged checkpoint is noticed",
         (training("test_a_damaged_checkpoint_is_set_aside_by_name_until_the_next_is_written"),),
         quick=True,
+    ),
+    Mutant(
+        "blocks-go-on-from-the-first-frames",
+        "evaluation/rollout.py",
+        "clips[:, :, -model.config.num_context_frames :]",
+        "clips[:, :, : model.config.num_context_frames]",
+        "each block goes on from the last frames of the one before",
+        (clips("test_each_block_goes_on_from_the_last_frames_of_the_one_before"),),
+    ),
+    Mutant(
+        "blocks-share-their-noise",
+        "diffusion/samplers.py",
+        "torch.full((shape[0],), block, dtype=torch.int64, device=device)",
+        "torch.full((shape[0],), 0 * block, dtype=torch.int64, device=device)",
+        "each block of a longer clip has noise of its own",
+        (clips("test_blocks_have_noise_of_their_own"),),
+    ),
+    Mutant(
+        "latents-lost-between-blocks",
+        "diffusion/diffusion.py",
+        'x_t, latents = draw(0), options.get("latents")',
+        "x_t, latents = draw(0), None",
+        "the latents of a block warm-start the next",
+        (clips("test_each_block_goes_on_from_the_last_frames_of_the_one_before"),),
+    ),
+    Mutant(
+        "context-is-the-end-of-a-clip",
+        "training/held_out.py",
+        "return x[:, :, given:], Condition(labels=told, context=x[:, :, :given] if given else None)",
+        "return x[:, :, :-given], Condition(labels=told, context=x[:, :, -given:] if given else None)",
+        "the frames that are given come first",
+        (clips("test_a_clip_is_what_is_given_and_what_comes_after"),),
+    ),
+    Mutant(
+        "walls-that-swallow",
+        "data/moving_shapes.py",
+        "np.minimum(path, 2 * room - path)",
+        "np.minimum(path, room)",
+        "shapes bounce off the walls",
+        ("tests/unit/test_moving_shapes.py::test_shapes_are_reflected_at_the_walls_as_light_is",),
     ),
 ]
 

@@ -25,8 +25,9 @@ from rin.core.errors import RinError
 from rin.core.files import written_whole
 from rin.core.launch import processes
 from rin.core.progress import LOGGER
-from rin.data import OpenedData, open_data
-from rin.diffusion import Diffusion, DiffusionConfig, SamplingOptions, SamplingStep
+from rin.data import OpenedData, open_data, to_floats, to_pictures
+from rin.diffusion import Diffusion, DiffusionConfig, SamplingOptions, SamplingStep, last_of
+from rin.evaluation.rollout import sample_clips
 from rin.evaluation.sampling import seeded_steps
 from rin.experiment import FORMAT_VERSION, ExperimentConfig, differences, from_dict, to_dict
 from rin.nn import RIN, RINConfig
@@ -52,7 +53,7 @@ class Trained:
 
     def sample(
         self, labels: Sequence[int] | None = None, num: int | None = None, seed: int = 0, first: int = 0,
-        **options: Unpack[SamplingOptions],
+        context: Float[Tensor, "b c f h w"] | None = None, **options: Unpack[SamplingOptions],
     ) -> Float[Tensor, "b ..."]:  # fmt: skip
         """Draws samples in [-1, 1].
 
@@ -63,21 +64,47 @@ class Trained:
             num: how many, without labels; 1 if None.
             seed: of the noise.
             first: the number of the first picture of that seed.
+            context: the frames that come before those to draw, in [-1, 1] (b c f h w), for a model that is given some.
             **options: see `SamplingOptions`.
 
         Raises:
             RinError: a class that the model does not have, or options that it cannot follow.
         """
-        *_, last = self.steps(labels, num, seed, first, **options)
-        return last.x_0
+        return last_of(self.steps(labels, num, seed, first, context, **options)).x_0
 
     def steps(
         self, labels: Sequence[int] | None = None, num: int | None = None, seed: int = 0, first: int = 0,
-        **options: Unpack[SamplingOptions],
+        context: Float[Tensor, "b c f h w"] | None = None, **options: Unpack[SamplingOptions],
     ) -> Iterator[SamplingStep]:  # fmt: skip
         """The same step by step, for those who want to watch."""
-        count = len(labels) if labels is not None else num or 1
-        return seeded_steps(self.model, self.process, labels, count, seed, first, **options)
+        told = labels if labels is not None else context
+        count = len(told) if told is not None else num or 1
+        return seeded_steps(self.model, self.process, labels, count, seed, first, context, **options)
+
+    def predict(
+        self, context: Float[Tensor, "b c given h w"], num_frames: int, labels: Sequence[int] | None = None,
+        seed: int = 0, **options: Unpack[SamplingOptions],
+    ) -> Float[Tensor, "b c drawn h w"]:  # fmt: skip
+        """Draws the frames that come after given ones, block after block.
+
+        Args:
+            context: the given frames in [-1, 1], as many as the model takes or more (b c f h w); they are rounded to 8
+                bits, as are the frames drawn that later ones go on from.
+            num_frames: how many to draw, as many as wanted.
+            labels: the class of each; None for a model without classes, or to ask for none.
+            seed: of the noise.
+            **options: see `SamplingOptions`.
+
+        Returns:
+            The frames drawn, in [-1, 1] (b c num_frames h w).
+
+        Raises:
+            RinError: the model goes on from no frames, too few are given or of another size, a class that it does not
+                have, or options that it cannot follow.
+        """
+        num, given = len(context), to_pictures(context)
+        drawn = sample_clips(self.model, self.process, labels, given, num, num_frames, seed, num, **options)
+        return to_floats(drawn)
 
     def save(self, folder: str | Path) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.
@@ -159,7 +186,7 @@ def train(experiment: ExperimentConfig, folder: str | Path) -> Trained:
 def _train(experiment: ExperimentConfig, folder: Path) -> Trained:
     data = open_run_data(experiment)
     if broken := data.training.num_broken + data.held_out.num_broken:
-        LOGGER.warning("pictures passed over because they cannot be read: %d", broken)
+        LOGGER.warning("passed over because they cannot be read: %d", broken)
     experiment = settle(experiment, data)
     class_names = data.training.class_names if experiment.model.num_classes else ()
     if is_first():
@@ -179,12 +206,21 @@ def open_run_data(experiment: ExperimentConfig) -> OpenedData:
     """The data of an experiment, decoded to the model's shape.
 
     Raises:
-        RinError: it cannot be read, or the model is not one of images.
+        RinError: it cannot be read, or the model is one of plain sets.
     """
-    shape = experiment.model.shape
-    if len(shape) != 3:
-        raise RinError(f"model.shape {shape}: training is there for images (c h w) only, for now")
-    return open_data(experiment.data, shape)
+    if len(experiment.model.shape) == 2:
+        raise RinError(
+            f"model.shape {experiment.model.shape}: training is there for images (c h w) and clips (c f h w)"
+        )
+    return open_data(experiment.data, clip_shape(experiment.model))
+
+
+def clip_shape(config: RINConfig) -> tuple[int, ...]:
+    """The shape of what a network learns from: of clips, the frames that are given and those to predict."""
+    if len(config.shape) != 4:
+        return config.shape
+    channels, num_frames, height, width = config.shape
+    return channels, config.num_context_frames + num_frames, height, width
 
 
 def settle(experiment: ExperimentConfig, data: OpenedData) -> ExperimentConfig:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rin.cli import main
 from tests.end_to_end.commands import TINY, assert_one_line, rin
+from tests.unit.videos import sound_only, video
 
 KILLS = """
 import os, signal, sys
@@ -37,13 +38,14 @@ def deadly(point):
         return die() if point == f"unlink {path.name}" else unlink(path, missing_ok)
     files.flush, Encoded.decode, Path.unlink = flush_or_die, decode_or_die, unlink_or_die
 
-source, out, *points = sys.argv[1:]
+source, out, options, *points = sys.argv[1:]
+options = options.split()
 for point in [*points, None]:
     child = os.fork()
     if child == 0:
         if point:
             deadly(point)
-        main(["prepare", source, out, "--size", "6x10", "--skip-broken"])
+        main(["prepare", source, out, "--size", "6x10", "--skip-broken", *options])
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print(point, status, flush=True)
     assert status == (-signal.SIGKILL if point else 0)
@@ -56,9 +58,9 @@ POINTS = [
 ]
 
 
-def prepare_with_kills(source, out, points):
+def prepare_with_kills(source, out, points, options=""):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLS, source, out, *points]
+    command = [sys.executable, "-c", KILLS, source, out, options, *points]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -92,6 +94,20 @@ def test_a_set_killed_anywhere_ends_with_the_bytes_of_one_that_never_was(tmp_pat
     assert files(tmp_path / "killed") == whole
     assert len(whole) == 1 + 2 * 5
     assert b"4.png" in whole["set.json"]
+
+
+def test_a_set_of_clips_killed_anywhere_ends_with_the_same_bytes(tmp_path):
+    for number in range(12):
+        video(tmp_path / "videos" / f"{number}.mp4", range(20 * number, 20 * number + 10))
+    sound_only(tmp_path / "videos" / "sound.mp4")
+    options = "--frames 3 --clips.every 4 --clips.rate 25"
+    prepare_with_kills(tmp_path / "videos", tmp_path / "whole", [], options)
+    points = ["decode 3", "images-00000", "decode 15", "shard-00001", "set.json", "unlink preparing.json"]
+    prepare_with_kills(tmp_path / "videos", tmp_path / "killed", points, options)
+    whole = files(tmp_path / "whole")
+    assert files(tmp_path / "killed") == whole
+    assert len(whole) == 1 + 2 * 3
+    assert b"sound.mp4" in whole["set.json"]
 
 
 def here(capsys, *arguments):
@@ -142,8 +158,34 @@ def test_broken_pictures_are_counted_in_words(tmp_path, pictures, capsys):
     assert "; 1 broken one left out" in here(capsys, "prepare", pictures, tmp_path / "one", *prepare).stdout
 
 
+def test_clips_are_prepared_and_told_of(tmp_path, capsys):
+    video(tmp_path / "videos" / "a.mp4", 10)
+    prepare = ["prepare", tmp_path / "videos", tmp_path / "set", "--size", "16x24", "--channels", "1", "--frames", "3"]
+    done = here(capsys, *prepare)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("3 clips (train 3) are in ")
+    assert f"rin train PRESET --data.path {tmp_path / 'set'} --model.shape 1 3 16 24 " in done.stdout
+    assert "3 clips (train 3) are already in" in here(capsys, *prepare).stdout
+    assert_one_line(here(capsys, *prepare, "--clips.start", "1"), "clips.start was 0 and is 1")
+    assert_one_line(here(capsys, *prepare[:-2]), "holds videos, and pictures are wanted")
+    assert_one_line(here(capsys, *prepare[:-1], "-1"), "--frames is -1")
+    assert_one_line(here(capsys, *prepare[:-1], "11"), "no video is as long as a clip, 11 frames", "a.mp4")
+    shapes = here(capsys, "prepare", "moving-shapes", tmp_path / "shapes", "--size", "16", "--frames", "0")
+    assert_one_line(shapes, "moving-shapes are clips in colour")
+
+
 def test_help_lists_all(capsys):
     shown = here(capsys, "prepare", "--help")
     assert shown.returncode == 0
-    for word in ("SOURCE", "OUT", "--size", "HEIGHTxWIDTH", "--channels", "--skip-broken", "--no-labels"):
+    for word in (
+        "SOURCE",
+        "OUT",
+        "--size",
+        "HEIGHTxWIDTH",
+        "--channels",
+        "--skip-broken",
+        "--no-labels",
+        "--frames",
+        "--clips.every",
+    ):
         assert word in shown.stdout

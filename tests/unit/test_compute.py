@@ -10,7 +10,7 @@ from rin.core import compute
 from rin.core.compute import autocast_to, compiled, compiles, uses_bfloat16
 from rin.core.errors import RinError
 from rin.data import on_device
-from rin.data.image_sets import ImagesInMemory
+from rin.data.media_sets import MediaInMemory
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -71,9 +71,9 @@ def test_without_a_compiler_it_goes_on_with_one_line(monkeypatch, said):
 
 
 def test_a_set_in_memory_moves_to_a_gpu_that_has_room(monkeypatch):
-    images = ImagesInMemory(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64), ())
-    moved = ImagesInMemory(images.pictures, images.labels, ())
-    monkeypatch.setattr(ImagesInMemory, "to", lambda *_: moved)
+    images = MediaInMemory(torch.zeros(10, 1, 2, 2, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64), ())
+    moved = MediaInMemory(images.pictures, images.labels, ())
+    monkeypatch.setattr(MediaInMemory, "to", lambda *_: moved)
     assert on_device(images, CPU) is images
     for free, expected in ((320, moved), (319, images)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1000))

@@ -9,8 +9,8 @@ from PIL import Image
 
 from rin.core.errors import RinError
 from rin.data import DataConfig, batches, open_data
-from rin.data.broken import BrokenPictures
-from rin.data.decoding import BrokenPictureError
+from rin.data.broken import BrokenMedia
+from rin.data.decoding import BrokenMediaError
 from rin.data.folders import open_folder
 
 GREY = (1, 8, 8)
@@ -148,9 +148,9 @@ def test_a_set_of_broken_pictures_is_refused(tmp_path, memory_gib):
 
 
 def test_a_picture_that_two_threads_meet_is_told_of_once(tmp_path, caplog):
-    broken = BrokenPictures(open_folder(numbered(tmp_path, 4)), skip=True)
+    broken = BrokenMedia(open_folder(numbered(tmp_path, 4)), skip=True)
     for _ in range(2):
-        broken.meet(2, BrokenPictureError("torn"))
+        broken.meet(2, BrokenMediaError("torn"))
     assert len(broken) == len(caplog.records) == 1
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from rin.core.errors import RinError
-from rin.data import DataConfig, ImageSet, open_data
+from rin.data import DataConfig, MediaSet, open_data
 
 GREY = (1, 8, 8)
 
@@ -36,7 +36,7 @@ def test_folders_of_classes_are_classes_in_natural_order(tmp_path):
         save(tmp_path / name, level)
     (tmp_path / "empty").mkdir()
     training = opened(tmp_path).training
-    assert isinstance(training, ImageSet)
+    assert isinstance(training, MediaSet)
     assert training.class_names == ("2", "10", "cat")
     assert levels(training) == [2, 1, 0, 3]
     assert everything(training)[1].tolist() == [0, 0, 1, 2]

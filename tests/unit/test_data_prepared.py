@@ -14,8 +14,8 @@ from PIL import Image
 
 from rin.core import files as files_module
 from rin.core.errors import RinError
-from rin.data import DataConfig, ImageSet, batches, open_data, preparing
-from rin.data.prepared import PreparedImages
+from rin.data import DataConfig, MediaSet, batches, open_data, preparing
+from rin.data.prepared import PreparedMedia
 from rin.data.preparing import prepare_set
 from rin.data.shard_writing import Preparation
 from rin.data.shards import Shards, npy_header
@@ -85,8 +85,8 @@ def test_what_is_read_is_what_the_source_gives(tmp_path, shape):
     result = prepared(source, tmp_path / "out", shape)
     assert (result.num_pictures, result.num_broken, result.was_finished) == ({"train": 25}, 0, False)
     ours, theirs = opened(tmp_path / "out", shape, num_held_out=2), opened(source, shape, num_held_out=2)
-    assert isinstance(ours.training, PreparedImages)
-    assert isinstance(ours.training, ImageSet)
+    assert isinstance(ours.training, PreparedMedia)
+    assert isinstance(ours.training, MediaSet)
     assert ours.training.shape == shape
     assert ours.training.group_sizes == ()
     assert (len(ours.training), len(ours.held_out)) == (23, 2)
@@ -186,7 +186,7 @@ def test_the_stream_is_that_of_the_source(tmp_path, digits):
     streams = [batches(images, **options) for images in (ours, theirs)]
     for _ in range(6):
         one, other = (next(stream) for stream in streams)
-        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.media, other.media)
         assert torch.equal(one.labels, other.labels)
     for stream in streams:
         stream.close()

@@ -12,7 +12,7 @@ from rin.core.errors import RinError
 from rin.core.seeds import permutation
 from rin.data import Batch, DataConfig, Order, open_data
 from rin.data import batches as shares
-from rin.data.image_sets import ImagesInMemory
+from rin.data.media_sets import MediaInMemory
 from rin.data.stream import GroupedOrder
 
 GREY = (1, 8, 8)
@@ -22,7 +22,7 @@ def memory_set(count=10):
     """Picture i is i at the left and 100 + i at the right; its class is i."""
     numbers = torch.arange(count, dtype=torch.uint8)
     pictures = torch.stack([numbers, numbers + 100], dim=1)[:, None, None, :]
-    return ImagesInMemory(pictures, numbers.long(), tuple(str(number) for number in range(count)))
+    return MediaInMemory(pictures, numbers.long(), tuple(str(number) for number in range(count)))
 
 
 @pytest.fixture
@@ -93,13 +93,13 @@ def test_batches_follow_the_order():
 def test_pictures_and_labels_stay_together():
     for batch in take(batches(memory_set(), seed=0, batch_size=4, first_step=0, flip=True), 5):
         assert isinstance(batch, Batch)
-        assert torch.equal(batch.images[:, 0, 0].min(dim=1).values.long(), batch.labels)
+        assert torch.equal(batch.media[:, 0, 0].min(dim=1).values.long(), batch.labels)
 
 
 def test_about_half_of_the_pictures_are_mirrored_and_none_without_flips():
     images = memory_set()
-    plain = next(batches(images, seed=0, batch_size=2000, first_step=0, flip=False)).images
-    mirrored = next(batches(images, seed=0, batch_size=2000, first_step=0, flip=True)).images
+    plain = next(batches(images, seed=0, batch_size=2000, first_step=0, flip=False)).media
+    mirrored = next(batches(images, seed=0, batch_size=2000, first_step=0, flip=True)).media
     changed = (plain != mirrored).flatten(1).any(dim=1)
     assert (plain[..., 0] < plain[..., 1]).all()
     assert 0.45 < changed.float().mean() < 0.55
@@ -108,7 +108,7 @@ def test_about_half_of_the_pictures_are_mirrored_and_none_without_flips():
 
 def test_the_flips_change_from_step_to_step():
     first, second = take(batches(memory_set(1), seed=0, batch_size=64, first_step=0, flip=True), 2)
-    assert not torch.equal(first.images, second.images)
+    assert not torch.equal(first.media, second.media)
 
 
 @pytest.mark.parametrize("kind", ["in memory", "on demand"])
@@ -137,7 +137,7 @@ def test_batches_name_their_examples(folder):
         stream = batches(images, seed=5, batch_size=4, first_step=0, flip=False)
         seen = take(stream, 5)
         assert torch.equal(torch.cat([batch.examples for batch in seen]), Order(10, 5).at(0, 20))
-        assert torch.equal(torch.cat([batch.images[:, 0, 0, 0] for batch in seen]), Order(10, 5).at(0, 20))
+        assert torch.equal(torch.cat([batch.media[:, 0, 0, 0] for batch in seen]), Order(10, 5).at(0, 20))
 
 
 SIZES = (3, 1, 4, 2)

@@ -102,7 +102,7 @@ def test_the_order_is_that_of_the_row_groups(tmp_path):
     seen = take(training, 20)
     examples = torch.cat([batch.examples for batch in seen])
     assert torch.equal(examples, GroupedOrder((7, 7, 6, 7, 7, 6), 1).at(0, 120))
-    assert torch.equal(torch.cat([batch.images[:, 0, 0, 0] for batch in seen]), examples)
+    assert torch.equal(torch.cat([batch.media[:, 0, 0, 0] for batch in seen]), examples)
     assert torch.equal(torch.cat([batch.labels for batch in seen]), examples % 3)
 
 
@@ -207,7 +207,7 @@ def test_pictures_are_held_out_by_whole_groups(tmp_path, tables_read):
     assert sorted(levels(data.training) + levels(data.held_out)) == list(range(200))
     again = opened(tmp_path, num_held_out=18, memory_gib=0.0)
     assert levels(again.held_out) == levels(data.held_out)
-    seen = torch.cat([batch.images[:, 0, 0, 0] for batch in take(data.training, 40)])
+    seen = torch.cat([batch.media[:, 0, 0, 0] for batch in take(data.training, 40)])
     assert set(seen.tolist()) == set(levels(data.training))
 
 

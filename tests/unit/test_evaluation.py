@@ -7,7 +7,7 @@ from PIL import Image
 
 from rin import Diffusion, DiffusionConfig, RinError
 from rin.evaluation.outputs import check_output, wants_frames, write_samples
-from rin.evaluation.pictures import grid, save_animation, save_image, to_image
+from rin.evaluation.pictures import grid, save_animation, save_image, save_video, to_image
 from rin.evaluation.sampling import Sampled, sample_pictures, spread_labels
 from tests.unit.models import moved, small
 
@@ -69,8 +69,15 @@ def test_an_animation_has_its_frames_and_rests_on_the_last(tmp_path):
     assert levels == [0, 10, 20, 30]
 
 
-@pytest.mark.parametrize("write", [lambda p: save_image(plain(1), p), lambda p: save_animation([plain(1)], p)])
-@pytest.mark.parametrize("name", ["taken/x.gif", "x.unknown"])
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (lambda p: save_image(plain(1), p), "taken/x.gif"),
+        (lambda p: save_image(plain(1), p), "x.unknown"),
+        (lambda p: save_animation([plain(1)], p), "taken/x.gif"),
+        (lambda p: save_video([plain(1)], p, 8.0), "taken/x.mp4"),
+    ],
+)
 def test_pictures_that_cannot_be_written_are_one_line(tmp_path, write, name):
     (tmp_path / "taken").write_text("a file, no folder")
     with pytest.raises(RinError, match="cannot write"):

@@ -41,11 +41,11 @@ def numbers(folder, name):
 
 def test_rates_are_shown_and_the_log_does_not_depend_on_them(tmp_path):
     log = Log(tmp_path, 0)
-    log.record(LINE, {"images_per_second": 7.0})
+    log.record(LINE, {"examples_per_second": 7.0})
     assert read_log(tmp_path / "log.jsonl") == [LINE]  # at once, before anything is closed
     log.close()
-    assert board(tmp_path).Tags()["scalars"] == ["loss", "lr", "held_out_loss_by_t/0.1", "images_per_second"]
-    assert numbers(tmp_path, "images_per_second") == [(1, 7.0)]
+    assert board(tmp_path).Tags()["scalars"] == ["loss", "lr", "held_out_loss_by_t/0.1", "examples_per_second"]
+    assert numbers(tmp_path, "examples_per_second") == [(1, 7.0)]
     assert numbers(tmp_path, "held_out_loss_by_t/0.1") == [(1, 0.5)]
 
 
@@ -148,14 +148,14 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_a_tracker(tmp_path, fake, name
     folder.mkdir()
     for step in (0, 1):
         log = Log(folder, step, (name,), {"seed": 3})
-        log.record({**LINE, "step": step + 1}, {"images_per_second": 7.0})
+        log.record({**LINE, "step": step + 1}, {"examples_per_second": 7.0})
         log.pictures(step + 1, torch.zeros(1, 3, 4, 6, dtype=torch.uint8))
         log.close()
     first, second = fake.begun
     assert first == second
     assert (first["project"], first["config"], first["resume"]) == ("rin", {"seed": 3}, "allow")
     run_id = json.loads((folder / IDS).read_text())[name]
-    values = {"loss": LINE["loss"], "lr": 0.0, "held_out_loss_by_t/0.1": 0.5, "images_per_second": 7.0}
+    values = {"loss": LINE["loss"], "lr": 0.0, "held_out_loss_by_t/0.1": 0.5, "examples_per_second": 7.0}
     if name == "wandb":
         assert (first["id"], first["name"], first["dir"]) == (run_id, "mine", str(folder))
         assert fake.over[:2] == [("step", None), ("*", "step")]

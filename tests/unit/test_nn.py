@@ -15,7 +15,7 @@ from rin.nn.embeddings import NoiseLevelEmbedding, sinusoids
 from rin.nn.initialisation import attention_, initialise_, positions_
 from rin.nn.rin import make_tokenizer
 from rin.nn.tokenizers import ImageTokenizer
-from tests.unit.models import KINDS, inputs, moved, new, small
+from tests.unit.models import KINDS, VIDEO, inputs, moved, new, small
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -128,7 +128,7 @@ def test_joining_undoes_cutting(changes):
     x = torch.randn(2, *config.shape)
     patches = tokenizer.cut(x)
     assert patches.shape == (2, *tokenizer.positions.shape[:1], tokenizer.patch.in_features)
-    assert torch.equal(tokenizer.join(patches), x)
+    assert torch.equal(tokenizer.join(patches, config.shape), x)
 
 
 def test_patches_of_an_image_go_row_by_row_with_channels_fastest():
@@ -670,3 +670,45 @@ def test_a_network_is_counted_without_being_made(kind):
 
 def test_defaults_make_a_network():
     assert RINConfig().num_learned_latents == 127
+
+
+# An image is a clip of one frame
+
+
+CLIPS = {**VIDEO, "num_classes": 0}
+
+
+@pytest.mark.parametrize("temporal_patch_size", [1, 2, 3])
+def test_a_network_of_clips_takes_an_image_as_the_first_slot_without_a_context(temporal_patch_size):
+    model = moved(small(**{**CLIPS, "temporal_patch_size": temporal_patch_size}))
+    image, gamma = torch.randn(2, 3, 1, 8, 8), torch.rand(2)
+    prediction = model(image, gamma).prediction
+    assert prediction.shape == image.shape
+    interface = model.tokenizer.tokenize(image)
+    assert interface.shape[1] == 4
+    assert torch.allclose(
+        interface,
+        model.tokenizer.norm(model.tokenizer.patch(model.tokenizer.cut(image))) + model.tokenizer.positions[:4],
+    )
+
+
+@pytest.mark.parametrize("frames", [2, 4])
+def test_fewer_frames_than_all_and_more_than_one_are_no_image(frames):
+    with pytest.raises(RinError, match="this network was made for"):
+        moved(small(**CLIPS))(torch.randn(2, 3, frames, 8, 8), torch.rand(2))
+
+
+def test_a_clip_still_needs_its_context():
+    with pytest.raises(RinError, match="0 context frames were given"):
+        moved(small(**CLIPS))(torch.randn(2, 3, 3, 8, 8), torch.rand(2))
+
+
+def test_an_image_has_no_context():
+    context = Condition(context=torch.randn(2, 3, 3, 8, 8))
+    with pytest.raises(RinError, match="this network was made for"):
+        moved(small(**CLIPS))(torch.randn(2, 3, 1, 8, 8), torch.rand(2), context)
+
+
+def test_a_single_predicted_frame_is_no_image_and_needs_its_context():
+    with pytest.raises(RinError, match="0 context frames were given"):
+        moved(small(**{**CLIPS, "shape": (3, 1, 8, 8)}))(torch.randn(2, 3, 1, 8, 8), torch.rand(2))

@@ -32,7 +32,7 @@ def status(**changes):
     now = time.time()
     return RunStatus(**{
         "state": "running", "step": 250, "num_steps": 1000, "loss": 0.25, "learning_rate": 1e-3,
-        "images_per_second": 64.0, "num_processes": 2, "host": HERE, "pid": 2**22 + 1, "started": now - 60,
+        "examples_per_second": 64.0, "num_processes": 2, "host": HERE, "pid": 2**22 + 1, "started": now - 60,
         "written": now, "checkpoint": "step-000000200", **changes,
     })  # fmt: skip
 
@@ -63,7 +63,7 @@ def holder(tmp_path):
 
 
 def test_a_status_is_read_as_it_was_written(tmp_path):
-    for written in (status(), status(loss=None, learning_rate=None, images_per_second=None, checkpoint=None, step=0)):
+    for written in (status(), status(loss=None, learning_rate=None, examples_per_second=None, checkpoint=None, step=0)):
         write_status(tmp_path, written)
         assert read_status(tmp_path) == written
     assert [path.name for path in tmp_path.iterdir()] == [STATUS]
@@ -185,7 +185,7 @@ def test_a_run_without_a_status_is_judged_by_its_checkpoints(tmp_path, saved, st
     run_folder(tmp_path, [{"step": 400, "loss": 1.0, "lr": 0.0}], saved)
     found = standing(tmp_path)
     assert (found.state, found.step) == (state, max(400, *saved) if saved else 400)
-    assert (found.images_per_second, found.seconds_left, found.host) == (None, None, None)
+    assert (found.examples_per_second, found.seconds_left, found.host) == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from rin.core.errors import RinError
 from rin.data import Batch, OpenedData
-from rin.data.image_sets import ImagesInMemory
+from rin.data.media_sets import MediaInMemory
 from rin.diffusion import Diffusion, DiffusionConfig
 from rin.nn import RIN, RINConfig
 from rin.training import checkpoint
@@ -35,7 +35,7 @@ TRAINING = TrainingConfig(
 def pictures(count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    return ImagesInMemory(images, torch.arange(count) % 3, ("a", "b", "c"))
+    return MediaInMemory(images, torch.arange(count) % 3, ("a", "b", "c"))
 
 
 def trainer(folder, training=TRAINING, diffusion=None, model=MODEL, held_out=6, num=30):

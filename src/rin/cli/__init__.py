@@ -15,12 +15,13 @@ from rin.core.progress import LOGGER
 USAGE = """\
 usage: rin COMMAND ...
 
-Recurrent Interface Networks: train and sample diffusion models of images.
+Recurrent Interface Networks: train and sample diffusion models of images and video.
 
   rin train PRESET [options]    train a preset, or go on with a run: the same command resumes
-  rin sample RUN [options]      draw samples: a grid, the denoising as a GIF, arrays, a folder
+  rin sample RUN [options]      draw samples: a grid, the denoising as a GIF, arrays, a folder; clips as GIF or MP4
+  rin evaluate RUN              measure the clips that a run draws
   rin status RUN                where a run stands
-  rin prepare SOURCE OUT        turn a folder, parquet, tar shards or a Hub name into one memory-mapped set
+  rin prepare SOURCE OUT        turn a folder, parquet, tar shards, videos or a Hub name into one memory-mapped set
   rin info [PRESET|RUN]         parameters, operations, tokens, memory, and where each figure comes from
 
 Each has --help. In short:
@@ -78,6 +79,8 @@ def _command(name: str) -> Callable[[list[str]], None]:
         from rin.cli.train import train as command
     elif name == "sample":
         from rin.cli.sample import sample as command
+    elif name == "evaluate":
+        from rin.cli.evaluate import evaluate as command
     elif name == "status":
         from rin.cli.status import status as command
     elif name == "prepare":
@@ -85,5 +88,5 @@ def _command(name: str) -> Callable[[list[str]], None]:
     elif name == "info":
         from rin.cli.info import info as command
     else:
-        raise unknown("command", name, ["train", "sample", "status", "prepare", "info"])
+        raise unknown("command", name, ["train", "sample", "evaluate", "status", "prepare", "info"])
     return command

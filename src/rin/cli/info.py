@@ -8,6 +8,7 @@ import tyro
 
 from rin.cli.arguments import parse
 from rin.core.errors import RinError
+from rin.data.config import BUILT_IN
 from rin.evaluation.cost import ASSUMED_SHARE_OF_PEAK, Cost, cost, gpu_hours, peak_operations, update_operations
 from rin.evaluation.memory import RESERVE, Plan, held, needed, passing, plan, ways
 from rin.experiment import ExperimentConfig
@@ -175,14 +176,12 @@ def _hours(experiment: ExperimentConfig, found: Plan) -> float:
 
 
 def _command(name: str, experiment: ExperimentConfig, found: Plan, gpus: int) -> str:
-    if len(experiment.model.shape) != 3:
-        return "none: training is there for images only"
     start = "rin train"
     if gpus > 1:
         machines, each = max(gpus // GPUS_A_MACHINE, 1), min(gpus, GPUS_A_MACHINE)
         meet = f"--nnodes {machines} --rdzv-backend c10d --rdzv-endpoint HOST:29500" if machines > 1 else "--standalone"
         start = f"torchrun {meet} --nproc-per-node {each} -m rin.cli train"
-    options = [] if experiment.data.path == "digits" else ["--data.path PATH"]
+    options = [] if experiment.data.path in BUILT_IN else ["--data.path PATH"]
     options += [f"--training.accumulation-steps {found.accumulation_steps}"] if found.accumulation_steps > 1 else []
     options += ["--training.recompute-blocks"] if found.recompute_blocks else []
     options += [f"--training.parallel {found.parallel}"] if found.parallel != "ddp" else []

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,31 +10,40 @@ import tyro
 
 from rin.cli.arguments import parse
 from rin.core.errors import RinError
+from rin.data.config import ClipsConfig
 from rin.data.preparing import Preparation, prepare_set
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareArguments:
-    """Turns pictures into one set of plain arrays, decoded, cropped at the centre and resized once and for all.
+    """Turns pictures or videos into one set of plain arrays, decoded, cropped at the centre and resized for good.
 
     All splits of the source are prepared, in parallel. A command that was stopped, in whatever way, goes on when it is
     given again, and ends with the same bytes. Train on the set with --data.path OUT.
     """
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
-    """A folder of images, a parquet or .tar file or a folder of them, a Hub name owner/name, or digits."""
+    """A folder of images, a parquet or .tar file or a folder of them, a Hub name owner/name, or digits; for clips a
+    folder of videos, parquet files or a Hub name with videos, or moving-shapes."""
 
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The set's folder: a new one, or one to go on with."""
 
     size: Annotated[str, tyro.conf.arg(metavar="N|HEIGHTxWIDTH")]
-    """Of the prepared pictures, in pixels: 64, or 48x64."""
+    """Of the prepared pictures or clips, in pixels: 64, or 48x64."""
+
+    frames: int = 0
+    """Of each clip that is cut out of a video: those to give and to predict together; 0 prepares pictures."""
+
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    """How clips are cut out of videos; of videos in parquet files here the first clip is taken and no other."""
 
     channels: Literal[1, 3, 4] = 3
     """1 is grey, 3 colour, 4 colour and opacity."""
 
     skip_broken: bool = False
-    """Leave out pictures that cannot be read, which set.json names; otherwise the first of them ends the command."""
+    """Leave out what cannot be read, which set.json names; otherwise the first picture or video of that kind ends the
+    command."""
 
     labels: bool = True
     """Keep the classes, where the source has any."""
@@ -48,9 +57,13 @@ def prepare(arguments: list[str]) -> None:
             raise RinError(
                 f"{argument} is empty: give SOURCE and OUT, as in rin prepare path/to/pictures sets/mine --size 64"
             )
+    if chosen.frames < 0:
+        raise RinError(f"--frames is {chosen.frames}: give the frames of a clip, or 0 to prepare pictures")
+    frames = (chosen.frames,) if chosen.frames else ()
     preparation = Preparation(
         source=chosen.source,
-        shape=(chosen.channels, *parse_size(chosen.size)),
+        shape=(chosen.channels, *frames, *parse_size(chosen.size)),
+        clips=chosen.clips,
         labels=chosen.labels,
         skip_broken=chosen.skip_broken,
     )
@@ -62,7 +75,9 @@ def prepare(arguments: list[str]) -> None:
     shape = " ".join(map(str, preparation.shape))
     train = f"rin train PRESET --data.path {shlex.quote(chosen.out)} --model.shape {shape}"
     already = "already " if prepared.was_finished else ""
-    print(f"{total} pictures ({splits}{broken}) are {already}in {chosen.out}; train on them with: {train}")
+    kind = "clips" if frames else "pictures"
+    note = " (frames given by model.num_context_frames count among its frames)" if frames else ""
+    print(f"{total} {kind} ({splits}{broken}) are {already}in {chosen.out}; train on them with: {train}{note}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

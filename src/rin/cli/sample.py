@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
 from rin.cli.arguments import parse
@@ -13,8 +14,10 @@ from rin.core.distributed import is_first
 from rin.core.errors import RinError, unknown
 from rin.core.launch import processes
 from rin.diffusion import SamplerName, SamplingOptions
-from rin.evaluation.outputs import check_output, wants_frames, write_samples
+from rin.evaluation.outputs import check_output, wants_frames, write_clips, write_samples
+from rin.evaluation.rollout import sample_clips
 from rin.evaluation.sampling import sample_pictures, spread_labels
+from rin.prediction import held_out_frames, last_frames
 from rin.run import Trained, load
 
 _FRAMES = 60
@@ -28,13 +31,25 @@ class SampleArguments:
     """A run's folder, a saved model's, or a Hub name owner/name."""
 
     out: Path = Path("samples.png")
-    """.png: a grid; .gif: its denoising; .npz: arrays; without an ending: a folder of pictures."""
+    """.png: a grid; .gif: its denoising; .npz: arrays; without an ending: a folder of pictures. Of clips: .gif and .mp4
+    play them, .png is a contact sheet, a folder has their frames."""
+
+    context: Path | None = None
+    """A video that clips go on from, at its end, each of them its own future; if absent, models that go on from given
+    frames take those of the run's held-out clips."""
+
+    frames: int | None = None
+    """Frames to draw, for clips: as many as wanted, block after block, where the model goes on from given frames; the
+    model's own if absent. 1 draws pictures, for models that have learned from pictures too."""
+
+    fps: float = 8.0
+    """Frames a second of .gif and .mp4."""
 
     classes: str | None = None
     """Classes by number or name, as in 0-9 or 3,5 or cat,dog; all if the model has any."""
 
-    num: int = 64
-    """How many, spread evenly over the classes."""
+    num: int | None = None
+    """How many, spread evenly over the classes; if absent 64 pictures or 8 clips."""
 
     steps: int | None = None
     """Steps of sampling; the model's own if absent."""
@@ -70,9 +85,13 @@ def sample(arguments: list[str]) -> None:
 
 def _sample(chosen: SampleArguments) -> None:
     check_output(chosen.out)
+    if not 0 < chosen.fps <= 240:
+        raise RinError(f"--fps {chosen.fps}: take a number above 0, 240 at most")
     trained = load(chosen.run)
+    clips = len(trained.model.config.shape) == 4
+    num = (8 if clips else 64) if chosen.num is None else chosen.num
     classes = parse_classes(chosen.classes, trained)
-    labels = spread_labels(classes, chosen.num) if classes else None
+    labels = spread_labels(classes, num) if classes else None
     where = device()
     options: SamplingOptions = {
         "sampler": chosen.sampler,
@@ -82,22 +101,55 @@ def _sample(chosen: SampleArguments) -> None:
         "bfloat16": uses_bfloat16(chosen.precision, where),
         "compile": compiles(chosen.compile, where),
     }
+    one_row_a_class = len(classes) > 1 and num % len(classes) == 0
+    columns = num // len(classes) if one_row_a_class else None
+    draw = _clips if clips else _pictures
+    draw(chosen, trained, labels, num, columns, options)
+    if is_first():
+        print(f"{num} {'clips' if clips else 'samples'} in {chosen.out}")
+
+
+def _pictures(
+    chosen: SampleArguments,
+    trained: Trained,
+    labels: list[int] | None,
+    num: int,
+    columns: int | None,
+    options: SamplingOptions,
+) -> None:
+    for name, given in (("--context", chosen.context), ("--frames", chosen.frames)):
+        if given is not None:
+            raise RinError(f"{name} is for models of clips, and this one draws pictures: leave it out")
+    moments = _FRAMES if wants_frames(chosen.out) else 0
     sampled = sample_pictures(
-        trained.model,
-        trained.process,
-        labels,
-        chosen.num,
-        chosen.seed,
-        chosen.batch_size,
-        _FRAMES if wants_frames(chosen.out) else 0,
-        **options,
+        trained.model, trained.process, labels, num, chosen.seed, chosen.batch_size, moments, **options
     )
-    one_row_a_class = len(classes) > 1 and chosen.num % len(classes) == 0
-    columns = chosen.num // len(classes) if one_row_a_class else None
-    if not is_first():
-        return
-    write_samples(sampled, labels, trained.class_names, columns, chosen.out)
-    print(f"{chosen.num} samples in {chosen.out}")
+    if is_first():
+        write_samples(sampled, labels, trained.class_names, columns, chosen.out)
+
+
+def _clips(
+    chosen: SampleArguments,
+    trained: Trained,
+    labels: list[int] | None,
+    num: int,
+    columns: int | None,
+    options: SamplingOptions,
+) -> None:
+    config, run = trained.model.config, Path(chosen.run)
+    context = None
+    if chosen.context is not None:
+        context = last_frames(chosen.context, trained, run).expand(num, -1, -1, -1, -1)
+    elif config.num_context_frames:
+        context = held_out_frames(trained, run, num)
+    num_frames = config.shape[1] if chosen.frames is None else chosen.frames
+    drawn = sample_clips(
+        trained.model, trained.process, labels, context, num, num_frames, chosen.seed, chosen.batch_size, **options
+    )
+    if is_first():
+        clips = drawn if context is None else torch.cat([context, drawn], dim=2)
+        given = 0 if context is None else context.shape[2]
+        write_clips(clips, given, labels, trained.class_names, columns, chosen.fps, chosen.out)
 
 
 def parse_classes(text: str | None, trained: Trained) -> list[int]:

@@ -60,7 +60,7 @@ def _told(run: Standing) -> dict[str, str]:
         "held-out loss": _number(run.held_out_loss, ".4f"),
         "learning rate": _number(run.learning_rate, ".3g"),
         "gradient norm": _number(run.gradient_norm, ".3g"),
-        "images a second": _number(run.images_per_second, ".4g"),
+        "examples a second": _number(run.examples_per_second, ".4g"),
         "time left": _time(run.seconds_left),
         "checkpoints": held + good if checkpoints.newest else "none yet",
         "skipped updates": str(run.skipped_updates or ""),
@@ -84,9 +84,9 @@ def _state(run: Standing) -> str:
 
 def _table(runs: list[Standing]) -> list[str]:
     """A line a run under a line of headings."""
-    rows = [("run", "state", "step", "of", "", "loss", "held-out", "images/s", "time left")]
+    rows = [("run", "state", "step", "of", "", "loss", "held-out", "examples/s", "time left")]
     for run in runs:
-        numbers = (_number(run.loss, ".4f"), _number(run.held_out_loss, ".4f"), _number(run.images_per_second, ".4g"))
+        numbers = (_number(run.loss, ".4f"), _number(run.held_out_loss, ".4f"), _number(run.examples_per_second, ".4g"))
         state = f"silent for {_time(run.silent_seconds)}" if run.state == "silent" else run.state
         known = (run.folder, state, f"{run.step:,}", f"{run.num_steps:,}", _percent(run), *numbers)
         rows.append((*known, _time(run.seconds_left)))

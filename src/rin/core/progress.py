@@ -1,8 +1,9 @@
 """Progress of long work: a bar with rate and time left, on a terminal only."""
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -12,6 +13,8 @@ from rin.core.distributed import is_first
 
 LOGGER = logging.getLogger("rin")
 """What a run says while it goes; the command line shows it on standard error."""
+
+Unit = TypeVar("Unit")
 
 _shown = False
 """Whether there is a bar already."""
@@ -31,6 +34,12 @@ class Bar:
     def advance(self) -> None:
         """One unit more is done."""
         self._progress.advance(self._task)
+
+    def counted(self, units: Iterable[Unit]) -> Iterator[Unit]:
+        """The units, each of which is done when the next is asked for."""
+        for unit in units:
+            yield unit
+            self.advance()
 
     def say(self, note: str) -> None:
         """A note at the end of the bar; a line of its own where there is no bar."""

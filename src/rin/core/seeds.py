@@ -36,6 +36,8 @@ class Purpose(enum.IntEnum):
     DROPOUT = 7
     LABELS = 8
     START = 9
+    SCENE = 10
+    OCCLUSION = 11
 
 
 def philox(counter: Sequence[Word], key: Sequence[Word]) -> tuple[Word, Word, Word, Word]:

@@ -36,3 +36,9 @@ Interface = Float[Tensor, "b n d"]
 
 Pictures = UInt8[Tensor, "b c h w"]
 """Images as files hold them, 0 to 255."""
+
+Clips = UInt8[Tensor, "b c f h w"]
+"""Clips as files hold them, 0 to 255."""
+
+Media = UInt8[Tensor, "b c *f h w"]
+"""Images or clips as files hold them, 0 to 255: either of the two above."""

@@ -1,20 +1,21 @@
-"""Pictures on disk, on the Hub or built in, as an endless and repeatable stream of batches."""
+"""Pictures and clips on disk, on the Hub or built in, as an endless and repeatable stream of batches."""
 
 from rin.data.config import DataConfig
 from rin.data.decoding import decode
-from rin.data.image_sets import ImageSet, on_device
+from rin.data.media_sets import MediaSet, on_device
 from rin.data.opening import OpenedData, open_data
 from rin.data.pixels import to_floats, to_pictures
-from rin.data.stream import Batch, Order, batches
+from rin.data.stream import Batch, Order, batches, joint_batches
 
 __all__ = [
     "Batch",
     "DataConfig",
-    "ImageSet",
+    "MediaSet",
     "OpenedData",
     "Order",
     "batches",
     "decode",
+    "joint_batches",
     "on_device",
     "open_data",
     "to_floats",

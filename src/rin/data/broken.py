@@ -4,7 +4,7 @@ import threading
 
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER
-from rin.data.decoding import BrokenPictureError
+from rin.data.decoding import BrokenMediaError
 from rin.data.encoded import Encoded
 
 MAX_BROKEN_SHARE = 0.1
@@ -14,12 +14,12 @@ _ALWAYS_BEARABLE = 3
 """So many may be broken in the smallest set."""
 
 _NUM_NAMED = 10
-"""Broken pictures that get a line of their own; after them their number is said each time that it has doubled."""
+"""Broken ones that get a line of their own; after them their number is said each time that it has doubled."""
 
 _NUM_IN_REFUSAL = 3
 
 
-class BrokenPictures:
+class BrokenMedia:
     """The broken pictures of one set, as they are met by any of its threads.
 
     Args:
@@ -45,7 +45,7 @@ class BrokenPictures:
         with self._lock:
             return tuple(self._names[place] for place in sorted(self._names))
 
-    def meet(self, place: int, error: BrokenPictureError) -> None:
+    def meet(self, place: int, error: BrokenMediaError) -> None:
         """Takes down the picture at a place of the set, and tells the person at the first meeting.
 
         Raises:
@@ -62,7 +62,9 @@ class BrokenPictures:
         if count <= _NUM_NAMED:
             LOGGER.warning("passed over %s, which cannot be read: %s", name, error.reason)
         elif count == _NUM_NAMED + 1 or _is_doubling(count):
-            LOGGER.warning("%d of %d pictures cannot be read so far and are passed over", count, len(self._encoded))
+            LOGGER.warning(
+                "%d of %d %ss cannot be read so far and are passed over", count, len(self._encoded), self._encoded.kind
+            )
 
     def refuse_too_many(self) -> None:
         """Stops a run on a set that is mostly not what it should be.
@@ -75,13 +77,15 @@ class BrokenPictures:
             return
         first = ", ".join(self.names[:_NUM_IN_REFUSAL])
         raise RinError(
-            f"{count} of {total} pictures ({count / total:.0%}) cannot be read, {first} first: more than "
+            f"{count} of {total} {self._encoded.kind}s ({count / total:.0%}) cannot be read, {first} first: more than "
             f"{MAX_BROKEN_SHARE:.0%} are too many to pass over, so repair the set or remove them"
         )
 
     def nothing_readable(self) -> RinError:
         """The error of a set without one readable picture."""
-        return RinError(f"none of {len(self._encoded)} pictures can be read, {self._encoded.name_at(0)} to begin with")
+        return RinError(
+            f"none of {len(self._encoded)} {self._encoded.kind}s can be read, {self._encoded.name_at(0)} to begin with"
+        )
 
 
 def _is_doubling(count: int) -> bool:

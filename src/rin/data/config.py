@@ -1,13 +1,93 @@
 """What to train on: the configuration of the data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rin.core.errors import RinError
+from rin.core.seeds import check_seed
+
+BUILT_IN = ("digits", "moving-shapes")
+"""The sets that need no path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipsConfig:
+    """How videos are cut into clips of a model's length.
+
+    Raises:
+        RinError: a field has a value that means nothing.
+    """
+
+    rate: float = 0.0
+    """Frames a second that videos are read at, each frame the one that is shown at that time; 0 is a video's own
+    average rate."""
+
+    stride: int = 1
+    """A clip takes one of so many of these frames."""
+
+    start: int = 0
+    """Frames of a video that come before its first clip."""
+
+    every: int = 0
+    """Frames from the beginning of one clip of a video to that of the next; 0 is a clip's own length."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < float("inf"):
+            raise RinError(f"clips.rate is {self.rate}: give frames a second, or 0 for each video's own")
+        if self.stride < 1:
+            raise RinError(f"clips.stride is {self.stride}: give 1 to take every frame, or more")
+        for name in ("start", "every"):
+            if getattr(self, name) < 0:
+                raise RinError(f"clips.{name} is {getattr(self, name)}: give 0 or more frames")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovingShapesConfig:
+    """The generated set `moving-shapes`; lengths are shares of the canvas's smaller side.
+
+    Raises:
+        RinError: a field has a value that means nothing.
+    """
+
+    num_clips: int = 20_000
+    """Clips in the set, the held-out ones among them."""
+
+    num_shapes: int = 2
+    """Shapes in a clip, each with a colour of its own; at most 6."""
+
+    radius: float = 0.15
+    """Of the circle around each shape."""
+
+    speed: tuple[float, float] = (0.05, 0.1)
+    """The least and the most that a shape moves from frame to frame."""
+
+    occlusion_rate: float = 0.5
+    """Share of the clips in which a shape hides a part of another; in the rest none ever does."""
+
+    min_bounces: int = 2
+    """Bounces off the walls in a clip at least, those of all shapes together."""
+
+    seed: int = 0
+    """Of everything in the clips."""
+
+    def __post_init__(self) -> None:
+        if self.num_clips < 1 or not 1 <= self.num_shapes <= 6:
+            raise RinError(f"moving_shapes: {self.num_clips} clips of {self.num_shapes} shapes: give 1 or more, 1 to 6")
+        if not 0 < self.radius <= 0.25:
+            raise RinError(f"moving_shapes.radius is {self.radius}: give a share of the canvas, 0.25 at most")
+        if not (len(self.speed) == 2 and 0 < self.speed[0] <= self.speed[1] <= 0.5):
+            raise RinError(
+                f"moving_shapes.speed is {self.speed}: give the least and the most, 0.5 of the canvas at most"
+            )
+        if not 0 <= self.occlusion_rate <= 1 or (self.occlusion_rate and self.num_shapes == 1):
+            raise RinError(f"moving_shapes.occlusion_rate is {self.occlusion_rate}: give 0 to 1, and 0 for one shape")
+        if self.min_bounces < 0:
+            raise RinError(f"moving_shapes.min_bounces is {self.min_bounces}: give 0 or more")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which pictures to train on, and how they are kept.
+    """Which pictures or clips to train on, and how they are kept.
 
     Raises:
         RinError: a field has a value that means nothing.
@@ -15,7 +95,8 @@ class DataConfig:
 
     path: str = "digits"
     """"digits" (built in), a set made by `rin prepare`, a folder of images, a parquet or tar file or a folder of them,
-    or a Hub name "owner/name"."""
+    or a Hub name "owner/name". For models of clips "moving-shapes" (generated), a folder of videos, or any of the
+    others with videos in it."""
 
     split: str = "train"
     """The split to train on, of a set that has several: parquet or tar files, a prepared set, the Hub."""
@@ -43,13 +124,27 @@ class DataConfig:
     """Whether to read parquet files, here or on the Hub, piece by piece while training, for sets that do not fit on
     the disk: nothing is kept, and the order is mixed piece by piece."""
 
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    """How videos are cut into clips."""
+
+    moving_shapes: MovingShapesConfig = field(default_factory=MovingShapesConfig)
+    """What is in the clips of "moving-shapes"."""
+
+    pictures_path: str = ""
+    """A second set, of pictures, that a model of clips learns from too, as clips of one frame; empty for none."""
+
+    pictures_rate: float = 0.25
+    """Share of the updates that are on those pictures, where there are any."""
+
     def __post_init__(self) -> None:
         if not self.path:
             raise RinError('path is empty: give "digits", a folder, a parquet or tar file, or a Hub name "owner/name"')
-        for field, split in (("split", self.split), ("held_out_split", self.held_out_split)):
+        for option, split in (("split", self.split), ("held_out_split", self.held_out_split)):
             if not split:
-                raise RinError(f'{field} is empty: give the name of a split, such as "train" or "test"')
+                raise RinError(f'{option} is empty: give the name of a split, such as "train" or "test"')
         if self.num_held_out < 0:
             raise RinError(f"num_held_out is {self.num_held_out}: give 0 to hold nothing out, or more")
+        if not 0 <= self.pictures_rate < 1:
+            raise RinError(f"pictures_rate is {self.pictures_rate}: give a share of the updates from 0 to below 1")
         if not self.memory_gib >= 0:
             raise RinError(f"memory_gib is {self.memory_gib}: give 0 to decode every picture when needed, or more")

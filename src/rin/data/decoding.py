@@ -2,6 +2,7 @@
 
 import io
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,17 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 
-Shape = tuple[int, int, int]
-"""Channels, height and width."""
+Shape = tuple[int, ...]
+"""Channels, height and width of a picture; channels, frames, height and width of a clip."""
 
 Picture = UInt8[Tensor, "c h w"]
 """One image as files hold it, 0 to 255."""
+
+Clip = UInt8[Tensor, "c f h w"]
+"""One clip as files hold it, 0 to 255."""
+
+Medium = UInt8[Tensor, "c *f h w"]
+"""One image or clip: either of the two above."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -46,30 +53,42 @@ _JPEG_MARGIN = 3
 a difference from a full decoding, and pictures that are not that large are decoded in full."""
 
 
-class BrokenPictureError(RinError):
-    """A picture that cannot be read.
+class BrokenMediaError(RinError):
+    """A picture, clip or video that cannot be read.
 
     Args:
         reason: what is wrong with it.
-        name: which picture it is.
+        name: which one it is.
     """
 
-    def __init__(self, reason: str, name: str = "in memory") -> None:
-        super().__init__(f"cannot read the picture {name}: {reason}")
+    def __init__(self, reason: str, name: str = "a picture in memory") -> None:
+        super().__init__(f"cannot read {name}: {reason}")
         self.reason = reason
 
 
+class Footage(ABC):
+    """What a clip is made from, of whatever shape is asked for."""
+
+    @abstractmethod
+    def decode(self, shape: Shape) -> Clip:
+        """The clip at a shape (c, f, h, w).
+
+        Raises:
+            BrokenMediaError: it cannot be read.
+        """
+
+
 def check_shape(shape: Shape) -> None:
-    """Refuses shapes that no picture can have.
+    """Refuses shapes that no picture or clip can have.
 
     Raises:
         RinError: channels other than 1, 3 and 4, or a size below 1.
     """
-    channels, height, width = shape
+    channels, *frames, height, width = shape
     if channels not in _MODES:
         raise RinError(f"pictures of {channels} channels: there are 1 (grey), 3 (colour) and 4 (colour and opacity)")
-    if min(height, width) < 1:
-        raise RinError(f"pictures of {height} by {width} pixels: height and width are at least 1")
+    if min(height, width, *frames) < 1:
+        raise RinError(f"pictures of {height} by {width} pixels: height, width and frames are at least 1")
 
 
 def decode(source: bytes | Path, shape: Shape) -> Picture:
@@ -85,29 +104,27 @@ def decode(source: bytes | Path, shape: Shape) -> Picture:
 
     Raises:
         RinError: the shape is not possible.
-        BrokenPictureError: the picture is broken, truncated, in no known format, or not there.
+        BrokenMediaError: the picture is broken, truncated, in no known format, or not there.
     """
     check_shape(shape)
     channels, height, width = shape
-    fitted = _fit(_read(source, _MODES[channels], _JPEG_MARGIN * max(height, width)), (width, height))
-    pixels = np.asarray(fitted).reshape(height, width, channels)
-    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
+    return fitted(_read(source, channels, _JPEG_MARGIN * max(height, width)), shape)
 
 
-def _read(source: bytes | Path, mode: str, side: int) -> Image.Image:
-    """The first frame, upright, in `mode`; a large JPEG comes out smaller, though no side goes below `side`."""
-    name = printable(source) if isinstance(source, Path) else "in memory"
+def _read(source: bytes | Path, channels: int, side: int) -> Image.Image:
+    """The first frame, upright, in `channels`; a large JPEG comes out smaller, though no side goes below `side`."""
+    name = printable(source) if isinstance(source, Path) else "a picture in memory"
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
             picture.draft(None, (side, side))
             picture.load()
-            return _in_mode(_in_eight_bits(_upright(picture)), mode)
+            return in_channels(_in_eight_bits(_upright(picture)), channels)
     except UnidentifiedImageError as error:
-        raise BrokenPictureError("it is in no format that Pillow knows", name) from error
+        raise BrokenMediaError("it is in no format that Pillow knows", name) from error
     except OSError as error:
-        raise BrokenPictureError(error.strerror or str(error), name) from error
+        raise BrokenMediaError(error.strerror or str(error), name) from error
     except Exception as error:  # damaged bytes make Pillow raise almost anything
-        raise BrokenPictureError(str(error) or type(error).__name__, name) from error
+        raise BrokenMediaError(str(error) or type(error).__name__, name) from error
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -130,23 +147,34 @@ def _in_eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values.clip(0, white) / white * 255).astype(np.uint8))
 
 
-def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+def in_channels(picture: Image.Image, channels: int) -> Image.Image:
+    """A picture of 8 bits in grey (1), RGB (3) or RGBA (4); what is transparent lies on white, but in RGBA."""
+    mode = _MODES[channels]
     if mode != "RGBA" and picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     return picture.convert(mode)
 
 
-def _fit(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The largest part of the centre that has the proportions of `size` (width, height), at that size."""
-    width, height = picture.size
-    part_width, part_height = float(width), float(height)
-    if width * size[1] > height * size[0]:
-        part_width = height * size[0] / size[1]
+def fitted(picture: Image.Image, shape: Shape, pixel_aspect: float = 1.0) -> Picture:
+    """The largest part of the centre that has the proportions of a shape (c, h, w), at that size.
+
+    Args:
+        picture: in the mode of c channels.
+        shape: of the answer.
+        pixel_aspect: how many times as wide as high the picture's pixels are shown.
+    """
+    channels, height, width = shape
+    whole_width, whole_height = picture.size
+    part_width, part_height = float(whole_width), float(whole_height)
+    if whole_width * pixel_aspect * height > whole_height * width:
+        part_width = whole_height * width / height / pixel_aspect
     else:
-        part_height = width * size[1] / size[0]
-    left, top = (width - part_width) / 2, (height - part_height) / 2
-    return picture.resize(size, Image.Resampling.BICUBIC, box=(left, top, width - left, height - top))
+        part_height = whole_width * pixel_aspect * height / width
+    left, top = (whole_width - part_width) / 2, (whole_height - part_height) / 2
+    box = (left, top, whole_width - left, whole_height - top)
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box=box))
+    return torch.from_numpy(np.array(pixels.reshape(height, width, channels).transpose(2, 0, 1), order="C"))
 
 
 def printable(name: str | Path) -> str:

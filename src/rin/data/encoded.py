@@ -1,8 +1,9 @@
-"""A set of pictures before any of them is decoded."""
+"""A set of pictures or clips before any of them is decoded."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -11,7 +12,10 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.seeds import permutation
 from rin.core.shapes import Labels
-from rin.data.decoding import BrokenPictureError, Picture, Shape, decode
+from rin.data.decoding import BrokenMediaError, Footage, Medium, Shape, decode
+
+FileKind = Literal["picture", "video"]
+"""What the files of a source hold: models of pictures take the one, models of clips the other."""
 
 _MAX_NUMBERED = 100_000
 
@@ -19,7 +23,7 @@ _HELD_OUT_SEED = 0
 """Which pictures are held out is a property of the set, not of a run."""
 
 
-def _no_groups() -> Int[Tensor, "0"]:
+def _none() -> Int[Tensor, "0"]:
     return torch.empty(0, dtype=torch.int64)
 
 
@@ -29,10 +33,10 @@ def _nothing(groups: Sequence[int]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Pictures as their source holds them, in a fixed order."""
+    """Pictures, or clips, as their source holds them, in a fixed order."""
 
-    read: Callable[[int], bytes | Path]
-    """The file, or its bytes, of a row of the source."""
+    read: Callable[[int], bytes | Path | Footage]
+    """The picture file, or its bytes, of a row of the source; or what its clip is made from."""
 
     name: Callable[[int], str]
     """What a person calls that row."""
@@ -46,23 +50,34 @@ class Encoded:
     class_names: tuple[str, ...]
     """The name of each class; empty if there are none."""
 
-    groups: Int[Tensor, "grouped"] = field(default_factory=_no_groups)
+    groups: Int[Tensor, "grouped"] = field(default_factory=_none)
     """The group of each picture of this set, where neighbours are cheap to read together: the pictures of one group
     follow one another. Empty if any order is as cheap."""
 
     expect: Callable[[Sequence[int]], None] = _nothing
     """Told the groups that are asked for soon, a source may begin to read them."""
 
+    kind: Literal["picture", "clip", "video"] = "picture"
+    """What it is a set of."""
+
+    families: Int[Tensor, "related"] = field(default_factory=_none)
+    """The video that each clip of this set was cut out of: clips of one are too much alike for some of them to be
+    trained on and others held out. Empty if no example is related to others."""
+
+    passed_over: tuple[str, ...] = ()
+    """The names of what could not be opened, and of which there is nothing in this set."""
+
     def __len__(self) -> int:
         return len(self.rows)
 
-    def decode(self, place: int, shape: Shape) -> Picture:
-        """The picture at a place of this set.
+    def decode(self, place: int, shape: Shape) -> Medium:
+        """The picture or clip at a place of this set.
 
         Raises:
-            BrokenPictureError: it cannot be read.
+            BrokenMediaError: it cannot be read.
         """
-        return decode(self.read(int(self.rows[place])), shape)
+        source = self.read(int(self.rows[place]))
+        return source.decode(shape) if isinstance(source, Footage) else decode(source, shape)
 
     def name_at(self, place: int) -> str:
         """What a person calls the picture at a place of this set."""
@@ -70,21 +85,22 @@ class Encoded:
 
     def select(self, places: Int[Tensor, "places"]) -> "Encoded":
         """The set of some of the pictures, in the order given."""
-        groups = self.groups[places] if len(self.groups) else self.groups
-        return replace(self, rows=self.rows[places], labels=self.labels[places], groups=groups)
+        groups, families = (every[places] if len(every) else every for every in (self.groups, self.families))
+        return replace(self, rows=self.rows[places], labels=self.labels[places], groups=groups, families=families)
 
     def ungrouped(self) -> "Encoded":
         """The same pictures, to be read in the order that they have."""
-        return replace(self, groups=_no_groups())
+        return replace(self, groups=_none())
 
     def without_classes(self) -> "Encoded":
         """The same pictures, of no class."""
         return replace(self, labels=torch.full_like(self.labels, -1), class_names=())
 
-    def refusal(self, place: int, error: BrokenPictureError) -> RinError:
-        """What to tell a person about the broken picture at a place of this set."""
-        way_out = "replace or remove it, or skip all such pictures with --data.skip-broken"
-        return RinError(f"cannot read the picture {self.name_at(place)}: {error.reason}; {way_out}")
+    def refusal(self, place: int, error: BrokenMediaError) -> RinError:
+        """What to tell a person about what is broken at a place of this set."""
+        way_out = f"replace or remove it, or skip all such {self.kind}s with --data.skip-broken"
+        way_out += " (rin prepare: --skip-broken)" if self.kind == "video" else ""
+        return RinError(f"cannot read the {self.kind} {self.name_at(place)}: {error.reason}; {way_out}")
 
 
 def cut_held_out(whole: Encoded, num_held_out: int) -> tuple[Encoded, Encoded]:
@@ -92,11 +108,16 @@ def cut_held_out(whole: Encoded, num_held_out: int) -> tuple[Encoded, Encoded]:
 
     The held-out part has `num_held_out` pictures, a tenth of the set at most, always the same ones and in a mixed
     order; the rest keeps its order. Of a set in groups it is whole groups, as few as give so many, and a part of one
-    more: mixed as groups are, and no more, so that little is read for it.
+    more: mixed as groups are, and no more, so that little is read for it. Of clips it is those of whole videos, as
+    many as fit, and the beginning of one if none fits.
     """
-    order = _mixed(whole)
+    order = _families_mixed(whole) if len(whole.families) else _mixed(whole)
     count = min(num_held_out, len(whole) // 10)
-    return whole.select(order[count:].sort().values), whole.select(order[:count]).ungrouped()
+    if len(whole.families):
+        begins_another = whole.families[order[1 : count + 1]] != whole.families[order[:count]]
+        count = int(begins_another.nonzero().max()) + 1 if begins_another.any() else count
+    held_out = replace(whole.select(order[:count]).ungrouped(), passed_over=())
+    return whole.select(order[count:].sort().values), held_out
 
 
 def sample_held_out(split: Encoded, num_held_out: int) -> Encoded:
@@ -110,10 +131,17 @@ def sample_held_out(split: Encoded, num_held_out: int) -> Encoded:
 def _mixed(whole: Encoded) -> Int[Tensor, "b"]:
     """The places of a set in an order that is always the same; the places of a group stay together."""
     order = permutation(_HELD_OUT_SEED, 0, len(whole))
-    if not len(whole.groups):
-        return order
-    rank_of_group = permutation(_HELD_OUT_SEED, 0, int(whole.groups.max()) + 1).argsort()
-    return order[rank_of_group[whole.groups[order]].argsort(stable=True)]
+    return order[_rank(whole.groups)[order].argsort(stable=True)] if len(whole.groups) else order
+
+
+def _families_mixed(whole: Encoded) -> Int[Tensor, "b"]:
+    """The places of a set, family by family; the families in an order that is always the same."""
+    return _rank(whole.families).argsort(stable=True)
+
+
+def _rank(together: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+    """The place of each group or family in an order of them."""
+    return permutation(_HELD_OUT_SEED, 0, int(together.max()) + 1).argsort()[together]
 
 
 def numbered_classes(count: int, origin: str) -> tuple[str, ...]:

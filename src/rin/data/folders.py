@@ -1,4 +1,4 @@
-"""Folders of images, with or without a folder a class."""
+"""Folders of images or of videos, with or without a folder a class."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import torch
 
 from rin.core.errors import RinError
 from rin.data.decoding import printable
-from rin.data.encoded import Encoded
+from rin.data.encoded import Encoded, FileKind
 
 PICTURE_SUFFIXES = frozenset(
     (
@@ -19,6 +19,17 @@ PICTURE_SUFFIXES = frozenset(
 )
 """How the names of pictures end, in any case; every other file is passed over."""
 
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts"),
+        *(".webm", ".wmv", ".y4m"),
+    )
+)
+"""How the names of videos end; of a .gif, a model of pictures takes the first frame and a model of clips all."""
+
+SUFFIXES: dict[FileKind, frozenset[str]] = {"picture": PICTURE_SUFFIXES, "video": VIDEO_SUFFIXES}
+"""Of either."""
+
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -27,18 +38,19 @@ SPLIT_NAMES = {
 """The words that name a split, and the split."""
 
 
-def open_folder(folder: Path) -> Encoded:
-    """The pictures in a folder and its sub-folders, in natural order (2 before 10).
+def open_folder(folder: Path, kind: FileKind = "picture") -> Encoded:
+    """The pictures, or the videos, in a folder and its sub-folders, in natural order (2 before 10).
 
     If all of them lie in sub-folders, the names of the first sub-folders are the classes, in natural order too. If some
     lie directly in the folder there are no classes. Hidden files and folders are passed over.
 
     Raises:
-        RinError: there are no pictures, or the sub-folders are splits and not classes.
+        RinError: there are none, or the sub-folders are splits and not classes.
     """
-    paths = pictures_in(folder)
+    paths = [path for path in files_in(folder) if path.suffix.lower() in SUFFIXES[kind]]
     if not paths:
-        raise RinError(f"{printable(folder)} holds no pictures: give a folder with .png, .jpg, .webp or the like in it")
+        named = {"picture": ".png, .jpg, .webp", "video": ".mp4, .mkv, .webm"}[kind]
+        raise RinError(f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it")
     first_parts = [path.relative_to(folder).parts for path in paths]
     classes: list[str] = []
     if all(len(parts) > 1 for parts in first_parts):
@@ -51,6 +63,7 @@ def open_folder(folder: Path) -> Encoded:
         rows=torch.arange(len(paths)),
         labels=torch.tensor([numbers.get(parts[0], -1) for parts in first_parts]),
         class_names=tuple(printable(name) for name in classes),
+        kind=kind,
     )
 
 
@@ -60,11 +73,6 @@ def _check_not_splits(folder: Path, classes: list[str]) -> None:
     to_train_on = next((name for name in classes if SPLIT_NAMES[name.lower()] == "train"), classes[0])
     names, way_out = " and ".join(classes), printable(folder / to_train_on)
     raise RinError(f"the folders in {printable(folder)} are splits ({names}), not classes: give {way_out}")
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """Every picture in a folder and its sub-folders, by the ends of their names, in natural order."""
-    return [path for path in files_in(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A prepared set: pictures of one shape in shards, with nothing left to decode.
+"""A prepared set: pictures or clips of one shape in shards, with nothing left to decode.
 
 On disk it is a folder with `set.json` and, for each split, a folder of shards. While it is being made there is
 `preparing.json` in place of `set.json`; `.lock` is the preparing process's.
@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.shapes import Labels, Pictures
-from rin.data.decoding import Shape, check_shape, printable
+from rin.core.shapes import Labels, Media
+from rin.data.config import ClipsConfig
+from rin.data.decoding import Clip, Footage, Picture, Shape, check_shape, fitted, in_channels, printable
 from rin.data.encoded import Encoded
 from rin.data.shards import Shards
 
@@ -33,6 +34,12 @@ SET, BEGUN = "set.json", "preparing.json"
 SPLIT_NAME = re.compile(r"\w[\w.-]*")
 """Names that a split's folder can have: none of them leads out of the set."""
 
+CLIPS_A_VIDEO = "clips_a_video"
+"""Where `set.json` tells how many clips of a split, in its order, are of one video, how many of the next and so on."""
+
+CUT_BY = tuple(field.name for field in fields(ClipsConfig))
+"""How videos are cut, which a set's settings tell as "clips.rate" and so on."""
+
 _MAX_COUNT = 2**31
 """More than any shard or picture of a set has of anything."""
 
@@ -41,7 +48,7 @@ _SETTINGS = {"source": str, "size": str, "channels": int}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedImages(Encoded):
+class PreparedMedia(Encoded):
     """A split of a prepared set, or a part of it; as an `Encoded`, its pictures are stored as plainly as can be."""
 
     shards: Shards
@@ -49,7 +56,7 @@ class PreparedImages(Encoded):
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of every picture."""
+        """Of every picture (c h w) or clip (c f h w)."""
         return self.shards.shape
 
     @property
@@ -67,7 +74,7 @@ class PreparedImages(Encoded):
         """None: any order is as cheap."""
         return ()
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Pictures, Labels]:
+    def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
         """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none."""
         places = index.numpy()
         return self.shards.gather(self.rows.numpy()[places]), torch.from_numpy(self.labels.numpy()[places])
@@ -89,8 +96,10 @@ def read_set(folder: Path) -> dict[str, Any]:
         raise RinError(f"the prepared set {printable(folder)} is not finished: go on with: {command}")
     stored = read_json(folder / SET)
     try:
-        channels, height, width = _counts(stored["shape"])
-        check_shape((channels, height, width))
+        shape = _counts(stored["shape"])
+        if len(shape) not in (3, 4):
+            raise ValueError(f"{shape} is the shape of no picture or clip")
+        check_shape(tuple(shape))
         for name, split in stored["splits"].items():
             if not SPLIT_NAME.fullmatch(name):
                 raise ValueError(f"no split has the name {name!r}")
@@ -98,55 +107,103 @@ def read_set(folder: Path) -> dict[str, Any]:
             if not isinstance(names, list) or not all(isinstance(text, str) for text in names):
                 raise ValueError("class names are texts")
             _counts([*split["shards"], split["num_broken"]])
+            if CLIPS_A_VIDEO in split and sum(_counts(split[CLIPS_A_VIDEO])) != sum(split["shards"]):
+                raise ValueError(f"{CLIPS_A_VIDEO} are not as many clips as there are")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_set(folder / SET, error) from error
     return stored
 
 
-def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedImages:
+def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedMedia:
     """A split of a prepared set, of which `set.json` says `stored`.
 
     Raises:
         RinError: a shard is missing, truncated or something else, or holds classes that there are not.
     """
-    channels, height, width = stored["shape"]
-    class_names = tuple(stored["splits"][split]["class_names"])
-    shards = Shards(folder / split, (channels, height, width), stored["splits"][split]["shards"])
+    of_split = stored["splits"][split]
+    class_names = tuple(of_split["class_names"])
+    shards = Shards(folder / split, tuple(stored["shape"]), of_split["shards"])
     labels = shards.labels()
     if len(labels) and not (labels.min() >= -1 and labels.max() < len(class_names)):
         raise RinError(f"{printable(folder / split)} has labels that are none of its classes: prepare the set again")
+    families = torch.tensor(of_split.get(CLIPS_A_VIDEO, []), dtype=torch.int64)
 
-    def read(row: int) -> bytes:
+    def read(row: int) -> bytes | Footage:
+        medium = shards.gather(np.array([row]))[0]
+        if medium.ndim == 4:
+            return _Stored(medium)
         file = io.BytesIO()
-        pixels = shards.gather(np.array([row]))[0].permute(1, 2, 0).numpy()
-        Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels).save(file, "png", compress_level=0)
+        _as_image(medium).save(file, "png", compress_level=0)
         return file.getvalue()
 
-    return PreparedImages(
+    return PreparedMedia(
         read=read,
         name=f"{{}} of {printable(folder / split)}".format,
         rows=torch.arange(len(labels)),
         labels=torch.from_numpy(labels),
         class_names=class_names,
         shards=shards,
+        kind="clip" if len(shards.shape) == 4 else "picture",
+        families=torch.arange(len(families)).repeat_interleave(families),
     )
 
 
-def check_takes(images: PreparedImages, shape: Shape) -> None:
+@dataclass(frozen=True)
+class _Stored(Footage):
+    """A clip as a set holds it, which another size can be made from."""
+
+    clip: Clip
+
+    def decode(self, shape: Shape) -> Clip:
+        channels, _, height, width = shape
+        images = (in_channels(_as_image(frame), channels) for frame in self.clip.unbind(1))
+        return torch.stack([fitted(image, (channels, height, width)) for image in images], 1)
+
+
+def _as_image(picture: Picture) -> Image.Image:
+    pixels = picture.permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels.squeeze(2) if len(picture) == 1 else pixels)
+
+
+def check_takes(media: PreparedMedia, shape: Shape) -> None:
     """Refuses a model's shape that is not the set's.
 
     Raises:
         RinError: the shapes differ.
     """
-    if images.shape == shape:
+    if media.shape == shape:
         return
-    folder, (channels, height, width) = printable(images.shards.folder.parent), shape
-    stored, wanted = ("x".join(map(str, one)) for one in (images.shape, shape))
-    other_channels = f" --channels {channels}" if channels != images.shape[0] else ""
+    folder, (channels, *frames, height, width) = printable(media.shards.folder.parent), shape
+    options = f"--size {size_text(height, width)}" + (f" --frames {frames[0]}" if frames else "")
+    options += f" --channels {channels}" if channels != media.shape[0] else ""
+    if frames:
+        way_out = "another --model.shape; the frames of that and model.num_context_frames are the set's together"
+    else:
+        way_out = f"--model.shape {' '.join(map(str, media.shape))}"
     raise RinError(
-        f"{folder} holds pictures of {stored} and the model takes {wanted}: prepare a set with "
-        f"--size {size_text(height, width)}{other_channels}, or give --model.shape {stored.replace('x', ' ')}"
+        f"{folder} holds {shape_text(media.shape)} and the model takes {shape_text(shape)}: prepare a set with "
+        f"{options}, or give {way_out}"
     )
+
+
+def check_frames(media: PreparedMedia, shape: Shape) -> None:
+    """Refuses what another set cannot be made from: a clip of this set has other frames than those wanted.
+
+    Raises:
+        RinError: the numbers of frames differ.
+    """
+    if media.shape[1:-2] != shape[1:-2]:
+        folder = printable(media.shards.folder.parent)
+        raise RinError(
+            f"{folder} holds {shape_text(media.shape)}, which {shape_text(shape)} cannot be made from: give what "
+            "that set was prepared from"
+        )
+
+
+def shape_text(shape: Shape) -> str:
+    """What a shape is one of, as in "pictures of 3x64x64" or "clips of 16 frames (3x16x64x64)"."""
+    sizes = "x".join(map(str, shape))
+    return f"pictures of {sizes}" if len(shape) == 3 else f"clips of {shape[1]} frames ({sizes})"
 
 
 def size_text(height: int, width: int) -> str:
@@ -158,6 +215,14 @@ def prepare_command(settings: Mapping[str, Any], folder: Path) -> str:
     """The command that makes, or goes on with, a set of these settings."""
     words = ["rin", "prepare", settings["source"], printable(folder), "--size", settings["size"]]
     words += ["--channels", str(settings["channels"])] if settings["channels"] != 3 else []
+    words += ["--frames", str(settings["frames"])] if settings.get("frames") else []
+    usual = ClipsConfig()
+    words += [
+        word
+        for name in CUT_BY
+        for word in (f"--clips.{name}", str(settings.get(f"clips.{name}")))
+        if settings.get(f"clips.{name}", getattr(usual, name)) != getattr(usual, name)
+    ]
     words += ["--skip-broken"] if settings.get("skip_broken") else []
     words += [] if settings.get("labels") else ["--no-labels"]
     return shlex.join(words)

@@ -17,8 +17,8 @@ from typing import Any
 from rin.core.errors import RinError
 from rin.core.files import LOCK, UNFINISHED, flush_folder, locked
 from rin.core.progress import progress_bar
-from rin.data.decoding import check_shape, printable
-from rin.data.image_sets import num_threads
+from rin.data.decoding import Shape, check_shape, printable
+from rin.data.media_sets import num_threads
 from rin.data.prepared import BEGUN, FORMAT_VERSION, SET, is_prepared, read_json, read_set, size_text
 from rin.data.shard_writing import (
     Preparation,
@@ -62,10 +62,7 @@ def prepare_set(preparation: Preparation, folder: Path) -> Prepared:
         RinError: the source cannot be read, the folder holds something else or cannot be written.
     """
     shape = preparation.shape
-    check_shape(shape)
-    if max(shape) > _MAX_SIDE:
-        size = size_text(*shape[1:])
-        raise RinError(f"--size {size}: a set's pictures have at most {_MAX_SIDE} pixels a side")
+    _check_reasonable(shape)
     source = open_source(preparation)
     _check_place(folder, source)
     settings = source.settings | {"pictures_a_shard": max(1, min(MAX_PICTURES, MAX_BYTES // math.prod(shape)))}
@@ -83,6 +80,21 @@ def prepare_set(preparation: Preparation, folder: Path) -> Prepared:
         num_broken=sum(split["num_broken"] for split in stored.values()),
         was_finished=was_finished,
     )
+
+
+def _check_reasonable(shape: Shape) -> None:
+    """Refuses shapes of which hardly one would fit into memory.
+
+    Raises:
+        RinError: it is one of these, or none that a picture or clip can have.
+    """
+    check_shape(shape)
+    _, *frames, height, width = shape
+    size = size_text(height, width)
+    if max(height, width) > _MAX_SIDE:
+        raise RinError(f"--size {size}: a set's pictures have at most {_MAX_SIDE} pixels a side")
+    if frames and math.prod(shape) > MAX_BYTES:
+        raise RinError(f"--size {size} --frames {frames[0]}: a set's clips take at most {MAX_BYTES >> 20} MiB each")
 
 
 def _check_place(folder: Path, source: Source) -> None:
@@ -132,7 +144,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> bool:
         free = {"fingerprint"} | (set() if is_finished or before.get("skip_broken") else {"skip_broken"})
         changed = [
             f"{name} was {before.get(name)!r} and is {value!r}"
-            for name, value in settings.items()
+            for name, value in (dict.fromkeys(before) | settings).items()
             if before.get(name) != value and name not in free
         ]
         if is_finished and not changed and before.get("fingerprint") != settings["fingerprint"]:
@@ -165,7 +177,7 @@ def _write_set(
     records = _write_shards(splits, preparation)
     stored = {"format_version": FORMAT_VERSION, "shape": list(preparation.shape), "settings": settings}
     summaries = {
-        name: summary(splits[name], records[name], encoded.class_names, preparation.shape)
+        name: summary(splits[name], records[name], encoded, preparation.shape)
         for name, encoded in source.splits.items()
     }
     for name in splits:
@@ -208,7 +220,7 @@ def _is_whole(shard: Shard, counts: list[int], preparation: Preparation) -> bool
 def _another(folder: Path) -> RinError:
     path = printable(folder / SET)
     return RinError(
-        f"{path} tells of other pictures than the source has now: remove {printable(folder)} to make it anew"
+        f"{path} tells of other pictures or clips than the source has now: remove {printable(folder)} to make it anew"
     )
 
 

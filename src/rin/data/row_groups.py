@@ -14,7 +14,7 @@ from rin.core.errors import RinError
 from rin.data.tables import Table, first_line, name_of
 
 _BYTES_HELD = 512 * 2**20
-"""Bytes of encoded pictures that a split holds, those being read included."""
+"""Bytes of encoded pictures or videos that a split holds, those being read included."""
 
 _LEAST_HELD = 2
 """Row groups that are held however large they are: the one in use and the next."""
@@ -36,8 +36,8 @@ class RowGroup:
     number: int
     """Which group of the file it is."""
 
-    image_column: str
-    """The column of images."""
+    column: str
+    """The column of images or videos."""
 
     row_in_file: int
     """Its first row, counted in the file."""
@@ -46,11 +46,11 @@ class RowGroup:
     """Its rows."""
 
     num_bytes: int
-    """Bytes of its pictures, as they are held in memory."""
+    """Bytes of its pictures or videos, as they are held in memory."""
 
 
 class RowGroups:
-    """The images of many row groups, of which a few are in memory.
+    """The images or videos of many row groups, of which a few are in memory.
 
     As many groups as fit into 512 MiB are held, and two if these alone are larger: the ones asked for or expected
     last. Groups are read by a few threads; each group that is being read may take its size once more for a moment.
@@ -95,7 +95,7 @@ class RowGroups:
             self._drop()
 
     def cell(self, row: int) -> Any:
-        """What the column of images holds at a row of the set.
+        """What the column of images or videos holds at a row of the set.
 
         Raises:
             RinError: the row group cannot be read.
@@ -139,7 +139,7 @@ class RowGroups:
 def _read_images(group: RowGroup) -> Table:
     try:
         with group.open() as file:
-            return file.read_row_group(group.number, columns=[group.image_column], use_threads=False).column(0)
+            return file.read_row_group(group.number, columns=[group.column], use_threads=False).column(0)
     except Exception as error:  # every file system has errors of its own
         way_out = "mend it or the connection, and the same command goes on from the last checkpoint"
         raise RinError(

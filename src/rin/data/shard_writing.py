@@ -1,21 +1,24 @@
-"""The files of a prepared set written: pictures decoded in parallel, a shard at a time in memory."""
+"""The files of a prepared set written: pictures or clips decoded in parallel, a shard at a time in memory."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from rin.core.errors import RinError
 from rin.core.files import written_whole
 from rin.core.progress import Bar
-from rin.data.decoding import BrokenPictureError, Shape, printable
+from rin.data.config import ClipsConfig
+from rin.data.decoding import BrokenMediaError, Shape, printable
 from rin.data.encoded import Encoded
+from rin.data.prepared import CLIPS_A_VIDEO
 from rin.data.shards import check_shard, images_file, labels_file, npy_header
 
 _SPAN_PICTURES, _SPAN_BYTES = 256, 2**20
@@ -33,7 +36,10 @@ class Preparation:
     """What `DataConfig.path` can be."""
 
     shape: Shape
-    """Channels, height and width of the prepared pictures."""
+    """Channels, height and width of the prepared pictures; channels, frames, height and width of clips."""
+
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    """How clips are cut out of videos."""
 
     labels: bool = True
     """Whether to keep the classes, where the source has any."""
@@ -91,6 +97,9 @@ class ShardRecord:
     made_from: str
     """The digest of what was read for it."""
 
+    families: list[list[int]] = field(default_factory=list[list[int]])
+    """The number of each video that clips were cut out of, and how many of them can be read; none of pictures."""
+
 
 def find_shard(shard: Shard, shape: Shape) -> ShardRecord | None:
     """What is in a shard that an earlier process has written; None if it is not whole or of other pictures."""
@@ -121,7 +130,7 @@ def write_shard(shard: Shard, preparation: Preparation, threads: Executor, bar: 
             try:
                 pictures[row] = shard.encoded.decode(first + row, preparation.shape).numpy()
                 readable.append(row)
-            except BrokenPictureError as error:
+            except BrokenMediaError as error:
                 if not preparation.skip_broken:
                     raise _refusal(shard.encoded, first + row, error) from error
                 broken.append(row)
@@ -136,6 +145,7 @@ def write_shard(shard: Shard, preparation: Preparation, threads: Executor, bar: 
         sums=[sum(channel) for channel in zip(*(sums for _, _, sums, _ in spans), strict=True)],
         squares=[sum(channel) for channel in zip(*(squares for *_, squares in spans), strict=True)],
         made_from=shard.made_from,
+        families=_counted(shard.encoded.families[first : first + count].numpy(), rows),
     )
     labels = shard.encoded.labels.numpy()[first : first + count][rows].astype("<i8")
     images_header = npy_header("|u1", (len(rows), *preparation.shape))
@@ -145,15 +155,21 @@ def write_shard(shard: Shard, preparation: Preparation, threads: Executor, bar: 
     return record
 
 
-def _sums(pictures: UInt8[np.ndarray, "b c h w"]) -> tuple[list[int], list[int]]:
+def _counted(families: Int[np.ndarray, "n"], rows: list[int]) -> list[list[int]]:
+    """Each family of some rows and how many of them are of it, in their order; families lie together."""
+    of_rows = families[rows].tolist() if len(families) else []
+    return [[family, len(list(members))] for family, members in itertools.groupby(of_rows)]
+
+
+def _sums(pictures: UInt8[np.ndarray, "b c *f h w"]) -> tuple[list[int], list[int]]:
     """The sums of each channel's pixels and of their squares, exact."""
-    values = pictures.astype(np.int64)
-    return values.sum(axis=(0, 2, 3)).tolist(), np.square(values).sum(axis=(0, 2, 3)).tolist()
+    values, every_other = pictures.astype(np.int64), (0, *range(2, pictures.ndim))
+    return values.sum(axis=every_other).tolist(), np.square(values).sum(axis=every_other).tolist()
 
 
-def _refusal(encoded: Encoded, place: int, error: BrokenPictureError) -> RinError:
-    way_out = "the same command with --skip-broken goes on without such pictures"
-    return RinError(f"cannot read the picture {encoded.name_at(place)}: {error.reason}; {way_out}")
+def _refusal(encoded: Encoded, place: int, error: BrokenMediaError) -> RinError:
+    way_out = f"the same command with --skip-broken goes on without such {encoded.kind}s"
+    return RinError(f"cannot read the {encoded.kind} {encoded.name_at(place)}: {error.reason}; {way_out}")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -182,27 +198,28 @@ def _write(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         raise RinError(f"cannot write {printable(path)}: {reason}; {kept}") from error
 
 
-def summary(
-    shards: list[Shard], records: list[ShardRecord], class_names: tuple[str, ...], shape: Shape
-) -> dict[str, Any]:
-    """What `set.json` says of a split.
+def summary(shards: list[Shard], records: list[ShardRecord], encoded: Encoded, shape: Shape) -> dict[str, Any]:
+    """What `set.json` says of a split, whose records are those of all its shards.
 
     Raises:
         RinError: none of its pictures can be read.
     """
-    channels, height, width = shape
+    class_names = encoded.class_names
+    channels, *sides = shape
     num_pictures = sum(record.num_pictures for record in records)
-    broken = [name for record in records for name in record.broken]
+    broken = [*encoded.passed_over, *(name for record in records for name in record.broken)]
     if broken and not num_pictures:
-        raise RinError(f"none of {len(broken)} pictures can be read, {broken[0]} to begin with")
+        raise RinError(f"none of {len(broken)} {encoded.kind}s can be read, {broken[0]} to begin with")
     pictures_a_class = np.zeros(len(class_names), np.int64)
     for shard in shards:
         labels = np.load(labels_file(shard.folder, shard.number), allow_pickle=False)
         pictures_a_class += np.bincount(labels[labels >= 0], minlength=len(class_names))
     moments = [
-        _moments(sum(r.sums[c] for r in records), sum(r.squares[c] for r in records), num_pictures * height * width)
+        _moments(sum(r.sums[c] for r in records), sum(r.squares[c] for r in records), num_pictures * math.prod(sides))
         for c in range(channels)
     ]
+    in_order = itertools.groupby((pair for record in records for pair in record.families), lambda pair: pair[0])
+    clips_a_video = [sum(count for _, count in pairs) for _, pairs in in_order]
     return {
         "num_pictures": num_pictures,
         "num_broken": len(broken),
@@ -212,7 +229,7 @@ def summary(
         "class_names": list(class_names),
         "pictures_a_class": pictures_a_class.tolist(),
         "shards": [record.num_pictures for record in records],
-    }
+    } | ({CLIPS_A_VIDEO: clips_a_video} if clips_a_video else {})
 
 
 def _moments(total: int, squares: int, count: int) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """The shards of a prepared set's split: pictures and classes in files that are read where they lie.
 
-`images-00000.npy` (uint8, n c h w) and `labels-00000.npy` (int64, -1 for none) are plain files that NumPy can map.
-They have their names from numbers alone, and their first bytes must be the very ones that their size in `set.json` asks
-for, so nothing in them is ever interpreted.
+`images-00000.npy` (uint8, n c h w, or n c f h w for clips) and `labels-00000.npy` (int64, -1 for none) are plain files
+that NumPy can map. They have their names from numbers alone, and their first bytes must be the very ones that their
+size in `set.json` asks for, so nothing in them is ever interpreted.
 
 They are read by position and not mapped: a map of a file that is truncated later ends the process at its next look,
 without a word, and each map holds a descriptor, of which a process may have too few for a large set.
@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int
 
 from rin.core.errors import RinError
-from rin.core.shapes import Pictures
+from rin.core.shapes import Media
 from rin.data.decoding import Shape, printable
 
 _HEADER_BYTES = 128
@@ -47,7 +47,7 @@ class Shards:
 
     Args:
         folder: the split's.
-        shape: channels, height and width of every picture.
+        shape: of every picture (c h w) or clip (c f h w).
         counts: how many pictures each shard holds.
 
     Raises:
@@ -67,14 +67,14 @@ class Shards:
     def __len__(self) -> int:
         return sum(self._counts)
 
-    def gather(self, rows: Int[np.ndarray, "b"]) -> Pictures:
-        """A copy of the pictures (b c h w) in some rows of the split.
+    def gather(self, rows: Int[np.ndarray, "b"]) -> Media:
+        """A copy of the pictures or clips (b c ... h w) in some rows of the split.
 
         Raises:
             RinError: a shard cannot be read any more.
         """
         pictures = torch.empty(len(rows), *self.shape, dtype=torch.uint8)
-        into = pictures.numpy()  # as in image_sets: threads of PyTorch's have no place in a loader's thread
+        into = pictures.numpy()  # as in media_sets: threads of PyTorch's have no place in a loader's thread
         order = np.argsort(rows, kind="stable")
         shards = np.searchsorted(self._ends, rows[order], side="right")
         is_apart = (np.diff(rows[order]) != 1) | (np.diff(shards) != 0)

@@ -1,27 +1,29 @@
-"""What a set is prepared from: the pictures of all splits, and what tells them from any others."""
+"""What a set is prepared from: the pictures or clips of all splits, and what tells them from any others."""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rin.core.errors import RinError
 from rin.data.config import DataConfig
+from rin.data.cutting import Cut
 from rin.data.decoding import printable
 from rin.data.encoded import Encoded
-from rin.data.folders import PICTURE_SUFFIXES, files_in
+from rin.data.folders import SUFFIXES, files_in
 from rin.data.opening import open_splits
-from rin.data.prepared import SPLIT_NAME, size_text
+from rin.data.prepared import CUT_BY, SPLIT_NAME, PreparedMedia, check_frames, size_text
 from rin.data.shard_writing import Preparation
 
-_SUFFIXES = {*PICTURE_SUFFIXES, ".parquet", ".tar", ".npy"}
+_MANY_IN_ONE = {".parquet", ".tar", ".npy"}
+"""How the names of files that hold many pictures or clips end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The pictures that a set is made from."""
+    """The pictures or clips that a set is made from."""
 
     splits: Mapping[str, Encoded]
     """All of them, by split."""
@@ -32,22 +34,32 @@ class Source:
     folder: Path | None
     """Where they are, without links; None if that is no folder."""
 
-    pictures: Mapping[Path, str]
-    """What tells each file from others, if each is a picture; empty otherwise."""
+    files: Mapping[Path, str]
+    """What tells each file from others, if each is a picture or a video; empty otherwise."""
 
     def digest(self, name: str, places: range) -> str:
         """What a stretch of a split is made from, as a text.
 
-        It has classes, and names and sizes of the pictures, or of all files if they hold many pictures each.
+        It has classes, and names and sizes of the pictures or videos, or of all files if they hold many of them each;
+        and where in its video each clip begins, and how it is cut.
         """
         encoded = self.splits[name]
         stretch = slice(places.start, places.stop)
         digest = hashlib.sha256(encoded.labels[stretch].numpy().astype("<i8").tobytes())
-        if not self.pictures:
+        if "frames" in self.settings:
+            cut_by = {name: value for name, value in self.settings.items() if name.startswith(("frames", "clips."))}
+            digest.update(json.dumps(cut_by).encode())
+        if not self.files:
             digest.update(self.settings["fingerprint"].encode())
-        for row in encoded.rows[stretch].tolist() if self.pictures else ():
-            file = encoded.read(row)
-            digest.update(self.pictures.get(file, "").encode() if isinstance(file, Path) else file)
+        for row in encoded.rows[stretch].tolist() if self.files else ():
+            source = encoded.read(row)
+            if isinstance(source, Cut):
+                digest.update(json.dumps([source.first, source.stride, source.rate]).encode())
+                source = source.video.source
+            if isinstance(source, Path):
+                digest.update(self.files.get(source, "").encode())
+            elif isinstance(source, bytes):
+                digest.update(source)
         return digest.hexdigest()
 
 
@@ -55,45 +67,62 @@ def open_source(preparation: Preparation) -> Source:
     """Opens all splits of a source.
 
     Raises:
-        RinError: it cannot be read, or holds no pictures.
+        RinError: it cannot be read, or holds no pictures or videos, whichever are wanted.
     """
     path = Path(preparation.source).expanduser()
-    files = _files(preparation.source)
-    splits = _open_splits(preparation, files)
-    _, height, width = preparation.shape
+    _, *frames, height, width = preparation.shape
+    suffixes = SUFFIXES["video" if frames else "picture"]
+    files = _files(preparation.source, suffixes)
+    config = _config(preparation, files)
+    splits = _open_splits(preparation, config)
     settings = {
         "source": printable(path.resolve()) if files else preparation.source,
         "size": size_text(height, width),
         "channels": preparation.shape[0],
         "labels": preparation.labels,
         "skip_broken": preparation.skip_broken,
-        "fingerprint": _fingerprint(files, splits),
     }
-    are_pictures = all(file.suffix.lower() in PICTURE_SUFFIXES for file in files)
+    if frames:
+        settings["frames"] = frames[0]
+        settings |= {f"clips.{name}": getattr(preparation.clips, name) for name in CUT_BY}
+    settings["fingerprint"] = _fingerprint(files, splits, config)
     return Source(
         splits=splits,
         settings=settings,
         folder=path.resolve() if files and path.is_dir() else None,
-        pictures=files if are_pictures else {},
+        files=files if all(file.suffix.lower() in suffixes for file in files) else {},
     )
 
 
-def _open_splits(preparation: Preparation, files: Mapping[Path, str]) -> dict[str, Encoded]:
+def _config(preparation: Preparation, files: Mapping[Path, str]) -> DataConfig:
     endings = {file.suffix.lower() for file in files}
-    streams = ".parquet" in endings and ".tar" not in endings  # whole parquet files would be held in memory
-    config = DataConfig(path=preparation.source, labels=preparation.labels, stream=streams)
-    splits = {name: opened() for name, opened in open_splits(config).items()}
-    for name in splits:
+    return DataConfig(
+        path=preparation.source,
+        labels=preparation.labels,
+        skip_broken=preparation.skip_broken,
+        stream=".parquet" in endings and ".tar" not in endings,  # whole parquet files would be held in memory
+        clips=preparation.clips,
+    )
+
+
+def _open_splits(preparation: Preparation, config: DataConfig) -> dict[str, Encoded]:
+    splits = {name: opened() for name, opened in open_splits(config, preparation.shape).items()}
+    for name, encoded in splits.items():
         if not SPLIT_NAME.fullmatch(name):
             raise RinError(f"{preparation.source} has a split {name!r}, which cannot be a folder's name: rename it")
+        if isinstance(encoded, PreparedMedia):
+            check_frames(encoded, preparation.shape)
+    kind = "clip" if len(preparation.shape) == 4 else "picture"
     if not any(len(encoded) for encoded in splits.values()):
-        raise RinError(f"{preparation.source} holds no pictures: give another source")
+        raise RinError(f"{preparation.source} holds no {kind}s: give another source")
     return splits if preparation.labels else {name: encoded.without_classes() for name, encoded in splits.items()}
 
 
-def _fingerprint(files: Mapping[Path, str], splits: Mapping[str, Encoded]) -> str:
-    """A digest of the classes of all pictures and of the names and sizes of the source's files, if it has any."""
+def _fingerprint(files: Mapping[Path, str], splits: Mapping[str, Encoded], config: DataConfig) -> str:
+    """A digest of all classes and of the names and sizes of the source's files, or how it is generated."""
     digest = hashlib.sha256()
+    if config.path == "moving-shapes":
+        digest.update(json.dumps(asdict(config.moving_shapes)).encode())
     for name, encoded in splits.items():
         digest.update(json.dumps([name, len(encoded), encoded.class_names]).encode())
         digest.update(encoded.labels.numpy().astype("<i8").tobytes())
@@ -102,15 +131,16 @@ def _fingerprint(files: Mapping[Path, str], splits: Mapping[str, Encoded]) -> st
     return digest.hexdigest()
 
 
-def _files(source: str) -> dict[Path, str]:
-    """The files of a source that hold pictures, each with its name in there and its bytes, as JSON.
+def _files(source: str, suffixes: Set[str]) -> dict[Path, str]:
+    """The files of a source that hold what is wanted, each with its name in there and its bytes, as JSON.
 
     There are none if the source is built in or elsewhere.
     """
     path = Path(source).expanduser()
-    if source == "digits" or not path.exists():
+    if source in ("digits", "moving-shapes") or not path.exists():
         return {}
-    files = [file for file in (files_in(path) if path.is_dir() else [path]) if file.suffix.lower() in _SUFFIXES]
+    every = files_in(path) if path.is_dir() else [path]
+    files = [file for file in every if file.suffix.lower() in suffixes | _MANY_IN_ONE]
     sizes = [file.stat().st_size if file.exists() else None for file in files]
     return {
         file: json.dumps([printable(file.relative_to(path)), size]) for file, size in zip(files, sizes, strict=True)

@@ -5,6 +5,8 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,8 +15,9 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose, permutation
-from rin.core.shapes import Labels, Pictures
-from rin.data.image_sets import ImageSet, ImagesInMemory, ImagesOnDemand
+from rin.core.shapes import Labels, Media
+from rin.data.media_sets import MediaInMemory, MediaOnDemand, MediaSet
+from rin.data.opening import OpenedData
 
 _STEPS_AHEAD = 3
 """Batches that are decoded before they are asked for."""
@@ -26,8 +29,8 @@ _GROUPS_AHEAD = 16
 class Batch(NamedTuple):
     """The examples of one step that this process computes."""
 
-    images: Pictures
-    """Pictures, 0 to 255 (b c h w)."""
+    media: Media
+    """Pictures (b c h w) or clips (b c f h w), 0 to 255."""
 
     labels: Labels
     """Their classes, -1 for none (b)."""
@@ -146,7 +149,7 @@ class _Wanted(NamedTuple):
 
 
 def batches(
-    images: ImageSet, *, seed: int, batch_size: int, places: Int[Tensor, "share"], first_step: int, flip: bool
+    images: MediaSet, *, seed: int, batch_size: int, places: Int[Tensor, "share"], first_step: int, flip: bool
 ) -> Generator[Batch, None, None]:
     """One process's share of the batches of the steps from `first_step` on, without an end.
 
@@ -177,7 +180,7 @@ def batches(
         groups = order.groups_from(start, _GROUPS_AHEAD) if isinstance(order, GroupedOrder) else []
         return _Wanted(order.at(start, batch_size)[places], groups)
 
-    def batch(step: int, examples: Int[Tensor, "b"], pictures: Pictures, labels: Labels) -> Batch:
+    def batch(step: int, examples: Int[Tensor, "b"], pictures: Media, labels: Labels) -> Batch:
         if flip:
             pictures = _flipped(pictures, seed, step, places)
         if torch.cuda.is_available() and not pictures.is_cuda:
@@ -185,21 +188,43 @@ def batches(
             pictures, labels = pictures.pin_memory(), labels.pin_memory()
         return Batch(pictures, labels, examples)
 
-    if isinstance(images, ImagesInMemory):
+    if isinstance(images, MediaInMemory):
         every = ((step, wanted(step).examples) for step in itertools.count(first_step))
         return (batch(step, examples, *images.get(examples)) for step, examples in every)
     return (batch(step, examples, *got) for step, examples, got in _ahead(images, wanted, first_step))
 
 
-def _flipped(pictures: Pictures, seed: int, step: int, places: Int[Tensor, "b"]) -> Pictures:
-    """The pictures at some places of a step, about half of them mirrored."""
+def joint_batches(
+    data: OpenedData, *, seed: int, batch_size: int, places: Int[Tensor, "share"], first_step: int, flip: bool
+) -> Generator[Batch, None, None]:
+    """The same of a run's training set and, where it has pictures beside its clips, of these at a share of the steps.
+
+    A batch is of one kind, so that all processes compute the same shapes; step s is one of pictures where
+    int((s + 1) * rate) > int(s * rate), and goes on where the last one of pictures stopped.
+    """
+    stream = partial(batches, seed=seed, batch_size=batch_size, places=places, flip=flip)
+    if data.pictures is None:
+        yield from stream(data.training, first_step=first_step)
+        return
+    of_pictures = int(first_step * data.pictures_rate)
+    with (
+        closing(stream(data.training, first_step=first_step - of_pictures)) as clips,
+        closing(stream(data.pictures, first_step=of_pictures)) as pictures,
+    ):
+        for step in itertools.count(first_step):
+            is_pictures = int((step + 1) * data.pictures_rate) > int(step * data.pictures_rate)
+            yield next(pictures if is_pictures else clips)
+
+
+def _flipped(pictures: Media, seed: int, step: int, places: Int[Tensor, "b"]) -> Media:
+    """The pictures or clips at some places of a step, about half of them mirrored; a clip's frames alike."""
     mirrored = Chance(seed, step, places.to(pictures.device)).true(Purpose.FLIP, 0.5)
-    return torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
+    return torch.where(mirrored.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
 
 
 def _ahead(
-    images: ImageSet, wanted: Callable[[int], _Wanted], first_step: int
-) -> Generator[tuple[int, Int[Tensor, "b"], tuple[Pictures, Labels]], None, None]:
+    images: MediaSet, wanted: Callable[[int], _Wanted], first_step: int
+) -> Generator[tuple[int, Int[Tensor, "b"], tuple[Media, Labels]], None, None]:
     """The pictures of the steps from one on, decoded by a thread that runs a few steps ahead.
 
     The thread decodes and does nothing else: at PyTorch's first parallel operation in it, it would get a team of
@@ -207,7 +232,7 @@ def _ahead(
     """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rin-batches")
 
-    def submit(step: int) -> tuple[Int[Tensor, "b"], Future[tuple[Pictures, Labels]]]:
+    def submit(step: int) -> tuple[Int[Tensor, "b"], Future[tuple[Media, Labels]]]:
         of_step = wanted(step)
         return of_step.examples, thread.submit(_fetch, images, of_step)
 
@@ -220,12 +245,12 @@ def _ahead(
             yield step, examples, ready
     finally:
         thread.shutdown(cancel_futures=True)
-        if isinstance(images, ImagesOnDemand):
+        if isinstance(images, MediaOnDemand):
             images.expect(())
 
 
-def _fetch(images: ImageSet, wanted: _Wanted) -> tuple[Pictures, Labels]:
+def _fetch(images: MediaSet, wanted: _Wanted) -> tuple[Media, Labels]:
     """The pictures of a step, and what comes after them begun to be read."""
-    if wanted.groups and isinstance(images, ImagesOnDemand):
+    if wanted.groups and isinstance(images, MediaOnDemand):
         images.expect(wanted.groups)
     return images.get(wanted.examples)

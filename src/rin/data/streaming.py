@@ -11,10 +11,10 @@ import torch
 
 from rin.core.errors import RinError
 from rin.data.decoding import printable
-from rin.data.encoded import Encoded
+from rin.data.encoded import Encoded, FileKind
 from rin.data.folders import files_in, natural
 from rin.data.row_groups import NUM_READERS, RowGroup, RowGroups
-from rin.data.tables import Table, first_line, image_column, image_of, label_column, labels_of, split_of
+from rin.data.tables import Table, file_of, first_line, label_column, labels_of, media_column, split_of
 
 _CONVERTED = "refs%2Fconvert%2Fparquet"
 """Where the Hub keeps the parquet files that it makes of sets in other forms."""
@@ -23,7 +23,7 @@ FileSystem = Any
 """An `fsspec.AbstractFileSystem`, which has no types."""
 
 
-def streamed_splits(path: str, split: str) -> dict[str, Callable[[], Encoded]]:
+def streamed_splits(path: str, split: str, kind: FileKind = "picture") -> dict[str, Callable[[], Encoded]]:
     """The splits of a set in parquet files, each to be opened by a call, and read while training.
 
     Opening reads the end of every file and the column of classes, no picture.
@@ -31,6 +31,7 @@ def streamed_splits(path: str, split: str) -> dict[str, Callable[[], Encoded]]:
     Args:
         path: a parquet file, a folder of them, a Hub name "owner/name", or a URL that fsspec knows.
         split: what a single file is called.
+        kind: what its rows hold.
 
     Raises:
         RinError: there are no such files, or they cannot be listed.
@@ -55,7 +56,7 @@ def streamed_splits(path: str, split: str) -> dict[str, Callable[[], Encoded]]:
     for file in sorted(files, key=natural):
         name = split if file == root else split_of(PurePosixPath(file[file.index(root) + len(root) :].lstrip("/")))
         splits.setdefault(name, []).append(file)
-    return {name: partial(open_stream, system, files) for name, files in splits.items()}
+    return {name: partial(open_stream, system, files, kind) for name, files in splits.items()}
 
 
 def _local(path: Path) -> tuple[FileSystem, str, list[str]]:
@@ -85,18 +86,18 @@ def _on_hub(name: str) -> tuple[FileSystem, str, list[str]]:
     return system, root, system.glob(f"{root}/**/*.parquet")
 
 
-def open_stream(system: FileSystem, files: Sequence[str]) -> Encoded:
-    """The pictures of some parquet files of a file system, one row each, read by row groups.
+def open_stream(system: FileSystem, files: Sequence[str], kind: FileKind = "picture") -> Encoded:
+    """The pictures, or the videos, of some parquet files of a file system, one row each, read by row groups.
 
     Raises:
-        RinError: a file cannot be read, holds no pictures, or has other columns than the first.
+        RinError: a file cannot be read, holds none, or has other columns than the first.
     """
     import datasets
     import pyarrow
 
     origin = printable(files[0]) if len(files) == 1 else f"{printable(files[0])} and {len(files) - 1} more"
     with ThreadPoolExecutor(NUM_READERS, thread_name_prefix="rin-read") as readers:
-        opened = list(readers.map(partial(_open_file, system), files))
+        opened = list(readers.map(lambda file: _open_file(system, file, kind), files))
     try:
         classes = pyarrow.concat_tables([table for _, table in opened])
     except pyarrow.ArrowException as error:
@@ -108,25 +109,26 @@ def open_stream(system: FileSystem, files: Sequence[str]) -> Encoded:
         labels, class_names = labels_of(classes, datasets.Features.from_arrow_schema(classes.schema), origin)
     source = RowGroups(groups)
     return Encoded(
-        read=lambda row: image_of(source.cell(row)),
+        read=lambda row: file_of(source.cell(row)),
         name=source.name,
         rows=torch.arange(len(labels)),
         labels=labels,
         class_names=class_names,
         groups=torch.arange(len(groups)).repeat_interleave(sizes),
         expect=source.expect,
+        kind=kind,
     )
 
 
-def _open_file(system: FileSystem, path: str) -> tuple[list[RowGroup], Table]:
+def _open_file(system: FileSystem, path: str, kind: FileKind = "picture") -> tuple[list[RowGroup], Table]:
     """The row groups of a file, and the table of its classes, which has no columns if there are none."""
     import datasets
 
     try:
         with _parquet_file(system, path) as file:
             features = datasets.Features.from_arrow_schema(file.schema_arrow)
-            images, label = image_column(features, printable(path)), label_column(features)
-            return _row_groups(system, path, file.metadata, images), file.read(
+            media, label = media_column(features, printable(path), kind), label_column(features)
+            return _row_groups(system, path, file.metadata, media), file.read(
                 [] if label is None else [label], use_threads=False
             )
     except RinError:
@@ -135,7 +137,7 @@ def _open_file(system: FileSystem, path: str) -> tuple[list[RowGroup], Table]:
         raise RinError(f"cannot read {printable(path)}: {first_line(error)}") from error
 
 
-def _row_groups(system: FileSystem, path: str, metadata: Any, images: str) -> list[RowGroup]:
+def _row_groups(system: FileSystem, path: str, metadata: Any, media: str) -> list[RowGroup]:
     """The row groups of a file by its footer, which is kept to be read once only."""
     groups: list[RowGroup] = []
     row_in_file = 0
@@ -146,11 +148,11 @@ def _row_groups(system: FileSystem, path: str, metadata: Any, images: str) -> li
             open=partial(_parquet_file, system, path, metadata),
             file=printable(path),
             number=number,
-            image_column=images,
+            column=media,
             row_in_file=row_in_file,
             num_rows=part.num_rows,
             num_bytes=sum(
-                column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] == images
+                column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] == media
             ),
         )
         groups.append(group)

@@ -1,4 +1,4 @@
-"""Pictures in parquet files and on the Hub: a table with a column of images and perhaps one of classes."""
+"""Pictures or videos in parquet files and on the Hub: a table with a column of them and perhaps one of classes."""
 
 import re
 from collections.abc import Mapping
@@ -9,11 +9,17 @@ import torch
 
 from rin.core.errors import RinError
 from rin.core.shapes import Labels
-from rin.data.decoding import BrokenPictureError, printable
-from rin.data.encoded import Encoded, numbered_classes
+from rin.data.decoding import BrokenMediaError, printable
+from rin.data.encoded import Encoded, FileKind, numbered_classes
 from rin.data.folders import SPLIT_NAMES
 
-_IMAGE_NAMES = ("image", "img")
+_NAMES: dict[FileKind, tuple[str, ...]] = {
+    "picture": ("image", "img"),
+    "video": ("video", "clip", "mp4", "mkv", "webm", "avi", "mov"),
+}
+"""Usual names of columns."""
+
+_WORDS: dict[FileKind, str] = {"picture": "images", "video": "videos"}
 _LABEL_NAMES = ("label", "labels", "fine_label", "class")
 
 Table = Any
@@ -43,14 +49,14 @@ def split_of(file: PurePath) -> str:
     return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), "train")
 
 
-def open_parquet(files: list[Path], memory_gib: float) -> Encoded:
-    """The pictures of parquet files, one row each.
+def open_parquet(files: list[Path], memory_gib: float, kind: FileKind = "picture") -> Encoded:
+    """The pictures, or the videos, of parquet files, one row each.
 
     Files larger than `memory_gib` together are first unpacked into the cache of the library datasets, once, and mapped
     from there, since parquet itself cannot be read a row at a time.
 
     Raises:
-        RinError: a file cannot be read, or holds no pictures.
+        RinError: a file cannot be read, or holds none.
     """
     import datasets
     import pyarrow
@@ -60,22 +66,22 @@ def open_parquet(files: list[Path], memory_gib: float) -> Encoded:
     try:
         if sum(file.stat().st_size for file in files) > memory_gib * 2**30:
             unpacked = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
-            return open_dataset(unpacked, origin)
-        tables = [_read_parquet(file) for file in files]
+            return open_dataset(unpacked, origin, kind)
+        tables = [_read_parquet(file, kind) for file in files]
         table = pyarrow.concat_tables(tables)
     except (OSError, pyarrow.ArrowException, DatasetsError) as error:
         raise RinError(f"cannot read {origin}: {first_line(error)}") from error
-    return _open_table(table, datasets.Features.from_arrow_schema(table.schema), origin)
+    return _open_table(table, datasets.Features.from_arrow_schema(table.schema), origin, kind)
 
 
-def _read_parquet(file: Path) -> Table:
+def _read_parquet(file: Path, kind: FileKind) -> Table:
     """The columns of a parquet file that matter."""
     import datasets
     import pyarrow.parquet
 
     features = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(file))
     label = label_column(features)
-    columns = [image_column(features, printable(file)), *([] if label is None else [label])]
+    columns = [media_column(features, printable(file), kind), *([] if label is None else [label])]
     with pyarrow.parquet.ParquetFile(file) as opened:
         return opened.read(columns)
 
@@ -98,50 +104,52 @@ def open_hub(name: str) -> Mapping[str, Any]:
     return {str(split): splits[split] for split in splits}
 
 
-def open_dataset(dataset: Any, origin: str) -> Encoded:
-    """The pictures of a `datasets.Dataset`, which `origin` names in messages.
+def open_dataset(dataset: Any, origin: str, kind: FileKind = "picture") -> Encoded:
+    """The pictures, or the videos, of a `datasets.Dataset`, which `origin` names in messages.
 
     Raises:
-        RinError: it holds no pictures.
+        RinError: it holds none.
     """
-    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin)
+    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin, kind)
 
 
-def _open_table(table: Table, features: Features, origin: str) -> Encoded:
-    images = table.column(image_column(features, origin))
+def _open_table(table: Table, features: Features, origin: str, kind: FileKind) -> Encoded:
+    media = table.column(media_column(features, origin, kind))
     labels, class_names = labels_of(table, features, origin)
 
     def read(row: int) -> bytes | Path:
-        return image_of(images[row].as_py())
+        return file_of(media[row].as_py())
 
     def name(row: int) -> str:
-        return name_of(row, origin, images[row].as_py())
+        return name_of(row, origin, media[row].as_py())
 
-    return Encoded(read=read, name=name, rows=torch.arange(table.num_rows), labels=labels, class_names=class_names)
+    return Encoded(
+        read=read, name=name, rows=torch.arange(table.num_rows), labels=labels, class_names=class_names, kind=kind
+    )
 
 
-def image_of(cell: Any) -> bytes | Path:
-    """The image file in a cell of an image column, or where it is.
+def file_of(cell: Any) -> bytes | Path:
+    """The file in a cell of a column of images or videos, or where it is.
 
     Raises:
-        BrokenPictureError: the cell holds neither.
+        BrokenMediaError: the cell holds neither.
     """
     content, path = _content(cell)
     if content is not None:
         return content
     if path is not None:
         return Path(path)
-    raise BrokenPictureError("the row is empty")
+    raise BrokenMediaError("the row is empty")
 
 
 def name_of(row: int, origin: str, cell: Any) -> str:
-    """What a person calls a row of `origin`, given its cell of the image column."""
+    """What a person calls a row of `origin`, given its cell of the column of images or videos."""
     path = _content(cell)[1]
     return f"{row} of {origin}" + (f" ({printable(path)})" if path else "")
 
 
 def _content(cell: Any) -> tuple[bytes | None, str | None]:
-    """The bytes and the path in a cell of an image column, either of which may be missing."""
+    """The bytes and the path in a cell of such a column, either of which may be missing."""
     if isinstance(cell, Mapping):
         return cell.get("bytes"), cell.get("path")
     return cell, None
@@ -174,22 +182,30 @@ def labels_of(table: Table, features: Features, origin: str) -> tuple[Labels, tu
     return labels, numbered_classes(num_classes, f"{origin} ({column!r})")
 
 
-def image_column(features: Features, origin: str) -> str:
-    """The column of images: of the type Image, else structs with bytes, else the only column of bytes.
+def media_column(features: Features, origin: str, kind: FileKind) -> str:
+    """The column of images or videos: of the type Image or Video, else structs with bytes, else the only one of bytes.
+
+    A column under a usual name of the other kind is none.
 
     Raises:
         RinError: there is no such column.
     """
+    kinds = dict(features)
+    others = {name for other, names in _NAMES.items() if other != kind for name in names}
+    typed = [name for name, of in kinds.items() if isinstance(of, _type_of(kind))]
+    structs = [name for name, of in kinds.items() if isinstance(of, dict) and "bytes" in of and name not in others]
+    binary = [name for name, of in kinds.items() if getattr(of, "dtype", None) in ("binary", "large_binary")]
+    binary = [name for name in binary if name not in others]
+    found = typed or structs or (binary if len(binary) == 1 else [name for name in binary if name in _NAMES[kind]])
+    if not found:
+        raise RinError(f"{origin} has no column of {_WORDS[kind]}: its columns are {', '.join(kinds)}")
+    return _preferred(found, _NAMES[kind])
+
+
+def _type_of(kind: FileKind) -> type:
     import datasets
 
-    kinds = dict(features)
-    images = [name for name, kind in kinds.items() if isinstance(kind, datasets.Image)]
-    structs = [name for name, kind in kinds.items() if isinstance(kind, dict) and "bytes" in kind]
-    binary = [name for name, kind in kinds.items() if getattr(kind, "dtype", None) in ("binary", "large_binary")]
-    found = images or structs or (binary if len(binary) == 1 else [])
-    if not found:
-        raise RinError(f"{origin} has no column of images: its columns are {', '.join(kinds)}")
-    return _preferred(found, _IMAGE_NAMES)
+    return datasets.Image if kind == "picture" else datasets.Video
 
 
 def label_column(features: Features) -> str | None:

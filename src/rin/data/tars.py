@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rin.core.errors import RinError
-from rin.data.decoding import BrokenPictureError, printable
+from rin.data.decoding import BrokenMediaError, printable
 from rin.data.encoded import Encoded, numbered_classes
 from rin.data.folders import PICTURE_SUFFIXES, SPLIT_NAMES, natural
 
@@ -79,7 +79,7 @@ def open_tars(files: list[Path], labels: bool = True) -> Encoded:
         try:
             return pictures[row].read()
         except OSError as error:
-            raise BrokenPictureError(error.strerror or str(error)) from error
+            raise BrokenMediaError(error.strerror or str(error)) from error
 
     return Encoded(
         read=read,

@@ -1,7 +1,7 @@
 """The diffusion process: schedules, predictions, the loss, the samplers."""
 
 from rin.diffusion.config import DiffusionConfig
-from rin.diffusion.diffusion import Diffusion, SamplingOptions, SamplingStep
+from rin.diffusion.diffusion import Diffusion, SamplingOptions, SamplingStep, last_of
 from rin.diffusion.samplers import SAMPLERS, SamplerName
 from rin.diffusion.schedules import parse_schedule
 
@@ -12,5 +12,6 @@ __all__ = [
     "SamplerName",
     "SamplingOptions",
     "SamplingStep",
+    "last_of",
     "parse_schedule",
 ]

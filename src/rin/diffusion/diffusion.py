@@ -1,6 +1,7 @@
 """The diffusion of a RIN: its loss with latent self-conditioning and its sampling with carried latents."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypedDict, Unpack
 
 import torch
@@ -39,6 +40,12 @@ class SamplingOptions(TypedDict, total=False):
 
     seeds: Sequence[int] | Int[Tensor, "b"] | None
     """One a sample: the same seed starts from the same noise in any batch. None draws fresh ones."""
+
+    block: int
+    """Which block of a longer clip is drawn, from 0 on: each has noise of its own."""
+
+    latents: Latents | None
+    """Latents that warm-start the first step; None starts from zeros."""
 
     noise: Sequence[Examples] | None
     """Every draw in order, the starting point first, instead of seeds."""
@@ -83,6 +90,11 @@ class SamplingStep(NamedTuple):
 
     latents: Latents
     """The latents carried to the next step."""
+
+
+def last_of(steps: Iterable[SamplingStep]) -> SamplingStep:
+    """The last step of a sampling run, without keeping those before."""
+    return deque(steps, maxlen=1).pop()
 
 
 Step = Callable[..., tuple[Examples, Examples, Latents]]
@@ -148,8 +160,7 @@ class Diffusion:
         **options: Unpack[SamplingOptions],
     ) -> Examples:
         """Draws samples in [-1, 1]: the last prediction of clean data (arguments and errors as of `steps`)."""
-        *_, last = self.steps(model, shape, condition, **options)
-        return last.x_0
+        return last_of(self.steps(model, shape, condition, **options)).x_0
 
     def steps(
         self,
@@ -175,7 +186,7 @@ class Diffusion:
         self._check_sampling(sampler, num_steps, guidance)
         gamma_of = parse_schedule(options.get("schedule") or self.config.sampling_schedule)
         device, bfloat16 = _device_of(model), options.get("bfloat16", False)
-        draw = noise_source(shape, options.get("seeds"), options.get("noise"), device)
+        draw = noise_source(shape, options.get("seeds"), options.get("noise"), device, options.get("block", 0))
 
         @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
         def take(
@@ -193,7 +204,7 @@ class Diffusion:
         fast = _fast(take, device) if options.get("compile", False) else take
         td = options.get("td", 0.0)
         times = torch.tensor([step_times(step, num_steps, td) for step in range(num_steps)], device=device)
-        x_t, latents = draw(0), None
+        x_t, latents = draw(0), options.get("latents")
         for step in range(num_steps):
             # without latents the step is another: it is taken once, and not worth compiling
             x_0, x_t, latents = (take if latents is None else fast)(x_t, latents, times[step], step)

@@ -51,6 +51,7 @@ def noise_source(
     seeds: Sequence[int] | Int[Tensor, "b"] | None,
     recorded: Sequence[Examples] | None,
     device: torch.device,
+    block: int = 0,
 ) -> Callable[[int | Int[Tensor, ""]], Examples]:
     """Noise by the number of its draw: draw 0 is the starting point, draw k the noise of step k - 1.
 
@@ -59,6 +60,7 @@ def noise_source(
         seeds: one a sample.
         recorded: every draw, instead.
         device: where the noise is to be.
+        block: of a longer clip, each of which has noise of its own.
 
     Raises:
         RinError: there are not as many seeds as samples, or recorded noise is of another shape.
@@ -70,7 +72,7 @@ def noise_source(
     elif len(seeds) != shape[0]:
         raise RinError(f"{len(seeds)} seeds for {shape[0]} samples: give one a sample")
     else:
-        places = torch.zeros(shape[0], dtype=torch.int64, device=device)
+        places = torch.full((shape[0],), block, dtype=torch.int64, device=device)
         chance = Chance(torch.as_tensor(seeds, device=device), 0, places)
     return lambda draw: chance.at(draw).normal(Purpose.NOISE, shape[1:])
 

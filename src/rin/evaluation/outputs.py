@@ -8,10 +8,20 @@ import numpy as np
 
 from rin.core.errors import RinError
 from rin.core.files import written_whole
-from rin.evaluation.pictures import grid, save_animation, save_image
+from rin.core.optional import pyav
+from rin.core.shapes import Clips, Media
+from rin.evaluation.pictures import (
+    bordered,
+    contact_sheet,
+    grid,
+    playing,
+    save_animation,
+    save_image,
+    save_video,
+)
 from rin.evaluation.sampling import Sampled
 
-_GRIDS, _ANIMATION, _ARRAYS = (".png", ".webp", ".bmp"), ".gif", ".npz"
+_GRIDS, _ANIMATION, _VIDEO, _ARRAYS = (".png", ".webp", ".bmp"), ".gif", ".mp4", ".npz"
 
 
 def check_output(path: Path) -> None:
@@ -20,8 +30,12 @@ def check_output(path: Path) -> None:
     Raises:
         RinError: the ending is none that we write, or the place cannot be written.
     """
-    if path.suffix and path.suffix.lower() not in (*_GRIDS, _ANIMATION, _ARRAYS):
-        raise RinError(f"cannot write samples as {path.suffix}: take .png, .gif, .npz, or a folder (no ending)")
+    if path.suffix and path.suffix.lower() not in (*_GRIDS, _ANIMATION, _VIDEO, _ARRAYS):
+        raise RinError(
+            f"cannot write samples as {path.suffix}: take .png, .gif, .mp4 (clips), .npz, or a folder (no ending)"
+        )
+    if path.suffix.lower() == _VIDEO:
+        pyav("to write an MP4")
     folder = path.parent if path.suffix else path
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,23 +65,69 @@ def write_samples(
         RinError: the place cannot be written.
     """
     ending = path.suffix.lower()
+    if ending == _VIDEO:
+        raise RinError("this model draws pictures, and an .mp4 is for clips: take .png, .gif, .npz, or a folder")
     if ending in _GRIDS:
         save_image(grid(sampled.pictures, columns), path)
     elif ending == _ANIMATION:
         save_animation([grid(frame, columns) for frame in sampled.frames], path)
     elif ending == _ARRAYS:
-        _save_arrays(sampled, labels, path)
+        _save_arrays(sampled.pictures, labels, path, {})
     else:
         for place, picture in enumerate(sampled.pictures):
             folder = path if labels is None else path / _folder_name(labels[place], class_names)
             save_image(picture[None], folder / f"{place:06d}.png")
 
 
-def _save_arrays(sampled: Sampled, labels: Sequence[int] | None, path: Path) -> None:
-    images = sampled.pictures.permute(0, 2, 3, 1).numpy()
+def write_clips(
+    clips: Clips,
+    num_given: int,
+    labels: Sequence[int] | None,
+    class_names: Sequence[str],
+    columns: int | None,
+    rate: float,
+    path: Path,
+) -> None:
+    """Writes clips in the way that the ending of `path` asks for.
+
+    .gif and .mp4 play all clips side by side, .png is a contact sheet with a row of frames a clip; in these a border
+    tells given frames from drawn ones. .npz has the arrays `images` (n f h w c), `labels` and `num_given`; no ending is
+    a folder of the frames, with a folder a clip, in a folder a class where there are classes.
+
+    Args:
+        clips: given and drawn frames (b c f h w).
+        num_given: how many of the frames, the first ones, were given.
+        labels: the class of each clip; None if they have none.
+        class_names: the names of the classes.
+        columns: clips in a row of .gif and .mp4; about a square if None.
+        rate: frames a second of .gif and .mp4.
+        path: where to.
+
+    Raises:
+        RinError: the place cannot be written.
+    """
+    ending = path.suffix.lower()
+    if ending in _GRIDS:
+        save_image(contact_sheet(bordered(clips, num_given)), path)
+    elif ending == _ANIMATION:
+        frame_ms = max(20, round(1000 / rate))  # browsers take no less
+        save_animation(playing(bordered(clips, num_given), columns), path, frame_ms, last_ms=max(frame_ms, 1000))
+    elif ending == _VIDEO:
+        save_video(playing(bordered(clips, num_given), columns), path, rate)
+    elif ending == _ARRAYS:
+        _save_arrays(clips, labels, path, {"num_given": np.array(num_given)})
+    else:
+        for place, clip in enumerate(clips):
+            folder = path if labels is None else path / _folder_name(labels[place], class_names)
+            for number, frame in enumerate(clip.unbind(1)):
+                save_image(frame[None], folder / f"{place:06d}" / f"{number:04d}.png")
+
+
+def _save_arrays(media: Media, labels: Sequence[int] | None, path: Path, more: dict[str, np.ndarray]) -> None:
+    arrays = {"images": media.movedim(1, -1).numpy(), "labels": np.array(labels or [], np.int64)} | more
     try:
         with written_whole(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, images=images, labels=np.array(labels if labels is not None else [], np.int64))
+            np.savez_compressed(file, allow_pickle=False, **arrays)
     except OSError as error:
         raise RinError(f"cannot write {path}: {error}") from error
 

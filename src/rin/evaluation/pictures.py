@@ -1,16 +1,21 @@
 """Pictures to look at: grids, PNG files and animations."""
 
+import io
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.shapes import Pictures
+from rin.core.files import written_whole
+from rin.core.optional import pyav
+from rin.core.shapes import Clips, Pictures
 
 Sheet = UInt8[Tensor, "1 c down across"]
 """One picture of many."""
@@ -42,6 +47,31 @@ def grid(pictures: Pictures, columns: int | None = None) -> Sheet:
     return canvas
 
 
+GIVEN, DRAWN = (70, 130, 255), (255, 140, 0)
+"""The borders of frames: blue where they were given, orange where they were drawn."""
+
+
+def bordered(clips: Clips, num_given: int) -> UInt8[Tensor, "b 3 f down across"]:
+    """Clips (b c f h w) in colour, each frame in a border that tells the first `num_given` from those drawn."""
+    count, channels, frames, height, width = clips.shape
+    edge = max(1, min(height, width) // 24)
+    shown = torch.empty(count, 3, frames, height + 2 * edge, width + 2 * edge, dtype=torch.uint8)
+    for colour, place in ((GIVEN, slice(None, num_given)), (DRAWN, slice(num_given, None))):
+        shown[:, :, place] = torch.tensor(colour, dtype=torch.uint8)[:, None, None, None]
+    shown[..., edge:-edge, edge:-edge] = clips if channels == 3 else clips[:, :1]
+    return shown
+
+
+def contact_sheet(clips: Clips) -> Sheet:
+    """One picture of all frames of all clips (b c f h w), a row a clip."""
+    return grid(clips.transpose(1, 2).flatten(0, 1), columns=clips.shape[2])
+
+
+def playing(clips: Clips, columns: int | None = None) -> list[Sheet]:
+    """Clips (b c f h w) side by side: one picture of all for each of their frames."""
+    return [grid(frame, columns) for frame in clips.unbind(2)]
+
+
 def to_image(pictures: Pictures) -> Image.Image:
     """The first picture as Pillow's: grey for one channel, RGB for three, RGBA for four, grey of the first else."""
     picture = pictures[0].cpu()
@@ -69,10 +99,39 @@ def save_animation(frames: Sequence[Pictures], path: Path, frame_ms: int = 60, l
     Raises:
         RinError: the path cannot be written.
     """
-    images = [to_image(frame) for frame in frames]
-    durations = [frame_ms] * (len(images) - 1) + [last_ms]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+        with written_whole(path) as temporary:
+            temporary.write_bytes(animation(frames, frame_ms, last_ms))
+    except (OSError, ValueError) as error:
+        raise RinError(f"cannot write {path}: {error}") from error
+
+
+def animation(frames: Sequence[Pictures], frame_ms: int = 60, last_ms: int = 2000) -> bytes:
+    """A GIF of the first pictures of `frames`, over and over, that rests on the last."""
+    images, encoded = [to_image(frame) for frame in frames], io.BytesIO()
+    durations = [frame_ms] * (len(images) - 1) + [last_ms]
+    images[0].save(encoded, "gif", save_all=True, append_images=images[1:], duration=durations, loop=0)
+    return encoded.getvalue()
+
+
+def save_video(frames: Sequence[Pictures], path: Path, rate: float) -> None:
+    """Writes an MP4 (H.264) of the first pictures of `frames`, `rate` frames a second.
+
+    Raises:
+        RinError: PyAV is not installed, or the path cannot be written.
+    """
+    av = pyav("to write an MP4")
+    images = [np.asarray(to_image(frame).convert("RGB")) for frame in frames]
+    height, width = images[0].shape[:2]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as opened:
+            stream = opened.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000), options={"crf": "12"})
+            stream.pix_fmt, stream.height, stream.width = "yuv420p", height + height % 2, width + width % 2
+            for image in images:
+                even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+                opened.mux(stream.encode(av.VideoFrame.from_ndarray(even)))
+            opened.mux(stream.encode())
     except (OSError, ValueError) as error:
         raise RinError(f"cannot write {path}: {error}") from error

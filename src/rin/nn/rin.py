@@ -206,7 +206,8 @@ class RIN(nn.Module):
         """Denoises x_t.
 
         Args:
-            x: noisy data (b c h w), (b c f h w) or (b n c).
+            x: noisy data (b c h w), (b c f h w) or (b n c); for a network of clips also images (b c 1 h w), which have
+                no context.
             gamma: share of clean data's variance in x, in [0, 1] (b); not t.
             condition: labels, embeddings, context frames; None says nothing.
             latents_prev: Z of the previous step (b m e); None means zeros.
@@ -227,7 +228,7 @@ class RIN(nn.Module):
             latents, interface = run(latents, interface, latents_only and number == len(self.blocks))
         if latents_only:
             return Denoised(None, latents)
-        return Denoised(self.tokenizer.detokenize(interface, num_tokens), latents)
+        return Denoised(self.tokenizer.detokenize(interface, num_tokens, x.shape[1:]), latents)
 
     def initial_latents(self, gamma: PerExample, condition: Condition, latents_prev: Latents | None) -> Latents:
         """Z_init = [learned latents | noise level | condition tokens], warm-started by the previous latents."""
@@ -252,11 +253,12 @@ class RIN(nn.Module):
 
     def _check(self, x: Examples, condition: Condition | None, latents_prev: Latents | None) -> None:
         shape, frames = self.config.shape, self.config.num_context_frames
-        if tuple(x.shape[1:]) != shape:
-            raise RinError(f"examples of shape {tuple(x.shape[1:])}: this network was made for {shape}")
         context = None if condition is None else condition.context
         given = 0 if context is None else context.shape[2]
-        if given != frames:
+        is_image = len(shape) == 4 and shape[1] > 1 and x.shape[1:] == (shape[0], 1, *shape[2:]) and not given
+        if tuple(x.shape[1:]) != shape and not is_image:
+            raise RinError(f"examples of shape {tuple(x.shape[1:])}: this network was made for {shape}")
+        if given != frames and not is_image:
             raise RinError(f"{given} context frames were given: this network was made for {frames}")
         latents = (x.shape[0], self.config.num_latents, self.config.latent_dim)
         if latents_prev is not None and tuple(latents_prev.shape) != latents:

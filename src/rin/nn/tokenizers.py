@@ -43,9 +43,9 @@ class Tokenizer(nn.Module):
         embedded = self.patch(patches).to(self.norm.weight.dtype)  # autocast on a CPU would normalise in bfloat16
         return self.norm(embedded) + self.positions[first_slot : first_slot + patches.shape[1]]
 
-    def detokenize(self, interface: Interface, num_tokens: int) -> Examples:
-        """The data that the first `num_tokens` tokens stand for; the rest, of context, are dropped."""
-        return self.join(self.read_out(self.read_out_norm(interface[:, :num_tokens])))
+    def detokenize(self, interface: Interface, num_tokens: int, shape: Sequence[int]) -> Examples:
+        """The data, each example of `shape`, that the first `num_tokens` tokens stand for; the rest are of context."""
+        return self.join(self.read_out(self.read_out_norm(interface[:, :num_tokens])), shape)
 
     def patch_fans(self) -> tuple[int, int]:
         """Fan in and fan out of the patch layer's initial distribution: those of a convolution."""
@@ -61,8 +61,8 @@ class Tokenizer(nn.Module):
         """Data to patches."""
         raise NotImplementedError
 
-    def join(self, patches: Patches) -> Examples:
-        """Patches to data: the inverse of `cut`."""
+    def join(self, patches: Patches, shape: Sequence[int]) -> Examples:
+        """Patches to data, each example of `shape`: the inverse of `cut`."""
         raise NotImplementedError
 
 
@@ -82,7 +82,7 @@ class SetTokenizer(Tokenizer):
         """The vectors as they are."""
         return x
 
-    def join(self, patches: Patches) -> Float[Tensor, "b n c"]:
+    def join(self, patches: Patches, shape: Sequence[int]) -> Float[Tensor, "b n c"]:  # noqa: ARG002
         """The vectors as they are."""
         return patches
 
@@ -92,8 +92,8 @@ class ImageTokenizer(Tokenizer):
 
     def __init__(self, shape: Sequence[int], patch_size: int, interface_dim: int) -> None:
         self._channels, height, width = shape
-        self.patch_size, self.rows = patch_size, height // patch_size
-        num_tokens = self.rows * (width // patch_size)
+        self.patch_size = patch_size
+        num_tokens = height // patch_size * (width // patch_size)
         super().__init__(num_tokens, patch_size**2 * self._channels, interface_dim)
 
     @property
@@ -105,17 +105,18 @@ class ImageTokenizer(Tokenizer):
         """Images to patches, row by row."""
         return rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=self.patch_size, q=self.patch_size)
 
-    def join(self, patches: Patches) -> Float[Tensor, "b c h w"]:
+    def join(self, patches: Patches, shape: Sequence[int]) -> Float[Tensor, "b c h w"]:
         """Patches to images."""
         p = self.patch_size
-        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=self.rows, p=p, q=p)
+        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=shape[1] // p, p=p, q=p)
 
 
 class VideoTokenizer(Tokenizer):
     """Clips (b c f h w) in patches of `temporal_patch_size` frames, with clean context frames behind them.
 
     The frames to predict and the context are each padded with zeros at their end to a whole number of temporal
-    patches, so that no patch mixes clean and noisy frames: 11 frames in patches of 2 fill 6 slots, 5 fill 3.
+    patches, so that no patch mixes clean and noisy frames: 11 frames in patches of 2 fill 6 slots, 5 fill 3. Fewer
+    frames than the network was made for, an image as a clip of one for example, fill the first slots.
     """
 
     def __init__(
@@ -126,12 +127,12 @@ class VideoTokenizer(Tokenizer):
         num_context_frames: int,
         interface_dim: int,
     ) -> None:
-        self._channels, self.num_frames, height, width = shape
+        self._channels, num_frames, height, width = shape
         self.patch_size, self.temporal_patch_size = patch_size, temporal_patch_size
-        self.rows, self.columns = height // patch_size, width // patch_size
-        slots = math.ceil(self.num_frames / temporal_patch_size) + math.ceil(num_context_frames / temporal_patch_size)
+        slots = math.ceil(num_frames / temporal_patch_size) + math.ceil(num_context_frames / temporal_patch_size)
+        tokens_a_slot = height // patch_size * (width // patch_size)
         patch_values = temporal_patch_size * patch_size**2 * self._channels
-        super().__init__(slots * self.rows * self.columns, patch_values, interface_dim)
+        super().__init__(slots * tokens_a_slot, patch_values, interface_dim)
 
     @property
     def channels(self) -> int:
@@ -144,9 +145,9 @@ class VideoTokenizer(Tokenizer):
         pattern = "b c (f r) (h p) (w q) -> b (f h w) (r p q c)"
         return rearrange(padded, pattern, r=self.temporal_patch_size, p=self.patch_size, q=self.patch_size)
 
-    def join(self, patches: Patches) -> Float[Tensor, "b c f h w"]:
+    def join(self, patches: Patches, shape: Sequence[int]) -> Float[Tensor, "b c f h w"]:
         """Patches to clips, without the frames that only padded."""
         pattern = "b (f h w) (r p q c) -> b c (f r) (h p) (w q)"
+        _, num_frames, height, width = shape
         p, r = self.patch_size, self.temporal_patch_size
-        clips = rearrange(patches, pattern, h=self.rows, w=self.columns, r=r, p=p, q=p)
-        return clips[:, :, : self.num_frames]
+        return rearrange(patches, pattern, h=height // p, w=width // p, r=r, p=p, q=p)[:, :, :num_frames]

@@ -5,9 +5,10 @@ import torch
 from rin.core.denoiser import Condition
 from rin.core.distributed import rank, sum_over_processes, world_size
 from rin.core.seeds import Chance
-from rin.data import ImageSet, to_floats
+from rin.core.shapes import Examples, Labels, Media
+from rin.data import MediaSet, to_floats
 from rin.diffusion import Diffusion
-from rin.nn import RIN
+from rin.nn import RIN, RINConfig
 
 TIMES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 """The grid of t: 0.1 ... 0.9."""
@@ -15,14 +16,24 @@ TIMES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
 _SEED = 0  # the same noise in every run, so that runs compare
 
 
-def condition_of(model: RIN, labels: torch.Tensor) -> Condition:
-    """The condition that a data set's labels make for a model; none for a model without classes."""
-    return Condition(labels=labels) if model.config.num_classes else Condition()
+def examples_of(config: RINConfig, media: Media, labels: Labels) -> tuple[Examples, Condition]:
+    """What a set holds as clean data in [-1, 1] and what a network is told of it.
+
+    The first frames of a clip are the context of those after them. To a network of clips a picture is a clip of one
+    frame, which has no context. A network without classes is told none.
+    """
+    x, told = to_floats(media), labels if config.num_classes else None
+    if len(config.shape) != 4:
+        return x, Condition(labels=told)
+    if media.ndim == 4:
+        return x[:, :, None], Condition(labels=told)
+    given = config.num_context_frames
+    return x[:, :, given:], Condition(labels=told, context=x[:, :, :given] if given else None)
 
 
 @torch.no_grad()
 def held_out_losses(
-    model: RIN, process: Diffusion, images: ImageSet, batch_size: int, device: torch.device
+    model: RIN, process: Diffusion, images: MediaSet, batch_size: int, device: torch.device
 ) -> dict[str, float]:
     """The mean loss of `images` at each t of the grid, by t, shared out over the processes.
 
@@ -34,7 +45,7 @@ def held_out_losses(
     for places in torch.arange(rank() * share, (rank() + 1) * share).split(batch_size):
         counts, places = places < len(images), places.clamp(max=len(images) - 1)
         pictures, labels = images.get(places)
-        x_0, condition = to_floats(pictures.to(device)), condition_of(model, labels.to(device))
+        x_0, condition = examples_of(model.config, pictures.to(device), labels.to(device))
         everyone = torch.ones(len(places), dtype=torch.bool, device=device)
         for number, t in enumerate(TIMES):
             losses = process.losses(

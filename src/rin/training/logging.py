@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from rin.core.errors import RinError
 from rin.core.files import written_whole
 from rin.core.progress import LOGGER
@@ -79,16 +81,20 @@ class Log:
         for tracker in self._trackers:
             tracker.log(numbers, step)
 
-    def pictures(self, step: int, grid: Pictures) -> None:
-        """Shows a grid of samples (1 c h w) in TensorBoard and the trackers.
+    def pictures(self, step: int, sheet: Pictures, playing: bytes | None = None) -> None:
+        """Shows a sheet of samples (1 c h w) in TensorBoard and the trackers, and clips playing (a GIF) in the former.
 
         Raises:
             RinError: the disk is full or cannot be written.
         """
+        image, encoded = to_image(sheet), io.BytesIO()
+        image.save(encoded, "png")
         with self._written():
-            self._board.picture(step, grid)
+            self._board.picture(step, "samples", encoded.getvalue())
+            if playing is not None:
+                self._board.picture(step, "clips", playing)
         for tracker in self._trackers:
-            tracker.pictures(to_image(grid), step)
+            tracker.pictures(image, step)
 
     def close(self) -> None:
         """Writes out what is left. While another error is under way, a failure here is only warned of.
@@ -151,16 +157,14 @@ class _Board:
         values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in numbers.items()]
         self._write(step=step, summary=Summary(value=values))
 
-    def picture(self, step: int, grid: Pictures) -> None:
+    def picture(self, step: int, tag: str, encoded: bytes) -> None:
+        """Shows a PNG, or a GIF, which TensorBoard plays."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        image, encoded = to_image(grid), io.BytesIO()
-        image.save(encoded, "png")
-        shown = Summary.Image(
-            width=image.width, height=image.height, colorspace=len(image.getbands()),
-            encoded_image_string=encoded.getvalue(),
-        )  # fmt: skip
-        self._write(step=step, summary=Summary(value=[Summary.Value(tag="samples", image=shown)]))
+        with Image.open(io.BytesIO(encoded)) as image:
+            (width, height), bands = image.size, len(image.getbands())
+        shown = Summary.Image(width=width, height=height, colorspace=bands, encoded_image_string=encoded)
+        self._write(step=step, summary=Summary(value=[Summary.Value(tag=tag, image=shown)]))
 
     def _write(self, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

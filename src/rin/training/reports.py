@@ -18,7 +18,7 @@ from rin.core.distributed import is_first, world_size
 from rin.core.errors import StoppedError
 from rin.core.progress import progress_bar
 from rin.core.shapes import Pictures
-from rin.data import Batch, ImageSet
+from rin.data import Batch, MediaSet
 from rin.evaluation.cost import peak_operations
 from rin.training import checkpoint
 from rin.training.config import TrainingConfig
@@ -45,7 +45,7 @@ class Reports:
         config: TrainingConfig,
         step: int,
         operations: Callable[[], int],
-        training: ImageSet,
+        training: MediaSet,
         device: torch.device,
         shown: Mapping[str, Any],
     ) -> None:
@@ -58,7 +58,7 @@ class Reports:
         self._started, self._since = time.perf_counter(), step
         self._status = RunStatus(
             state="running", step=step, num_steps=config.num_steps, loss=None, learning_rate=None,
-            images_per_second=None, num_processes=world_size(), host=socket.gethostname(), pid=os.getpid(),
+            examples_per_second=None, num_processes=world_size(), host=socket.gethostname(), pid=os.getpid(),
             started=time.time(), written=time.time(), checkpoint=self._newest(), skipped_updates=0,
             broken_pictures=training.num_broken, message="",
         )  # fmt: skip
@@ -105,12 +105,12 @@ class Reports:
         if self._log is not None:
             self._log.record(record, rates)
         shown = "not finite" if loss is None else f"{loss:.4f}"
-        self._bar.say(f"step {step}: loss {shown}, {rates['images_per_second']:.4g} images/s")
+        self._bar.say(f"step {step}: loss {shown}, {rates['examples_per_second']:.4g} examples/s")
         self._tell(
             step=step,
             loss=loss,
             learning_rate=record["lr"],
-            images_per_second=rates["images_per_second"],
+            examples_per_second=rates["examples_per_second"],
             skipped_updates=record["skipped"],
             broken_pictures=self._training.num_broken,
         )
@@ -120,7 +120,7 @@ class Reports:
         """What depends on time and machine since the line before."""
         seconds, updates = time.perf_counter() - self._started, step - self._since
         rates = {
-            "images_per_second": updates * self._config.batch_size / seconds,
+            "examples_per_second": updates * self._config.batch_size / seconds,
             "data_wait": self._waited / seconds,
             "memory_gib": _memory(self._device) / 2**30,
             "broken": float(self._training.num_broken),
@@ -129,10 +129,10 @@ class Reports:
             rates["share_of_peak"] = updates * self._seconds_at_peak / seconds
         return rates
 
-    def pictures(self, step: int, grid: Pictures) -> None:
-        """Shows a grid of samples (1 c h w)."""
+    def pictures(self, step: int, sheet: Pictures, playing: bytes | None) -> None:
+        """Shows a sheet of samples (1 c h w), and clips playing (a GIF)."""
         if self._log is not None:
-            self._log.pictures(step, grid)
+            self._log.pictures(step, sheet, playing)
 
     def saved(self, step: int) -> None:
         """Tells of a checkpoint."""

@@ -46,7 +46,7 @@ class Standing:
     gradient_norm: float | None
     """Loss, held-out loss, rate and norm: the last ones in the log."""
 
-    images_per_second: float | None
+    examples_per_second: float | None
     seconds_left: float | None
     """At that rate; of a running run only."""
 
@@ -83,7 +83,7 @@ def standing(folder: Path) -> Standing:
     step = status.step if status else max(saved, log[-1]["step"] if log else 0)
     num_steps = training["num_steps"]
     state = _state(folder, status, done=saved >= num_steps)
-    rate = status.images_per_second if status else None
+    rate = status.examples_per_second if status else None
     left = (num_steps - step) * training["batch_size"] / rate if rate and state == "running" else None
     return Standing(
         folder=str(folder),
@@ -94,7 +94,7 @@ def standing(folder: Path) -> Standing:
         held_out_loss=_last(log, "held_out_loss"),
         learning_rate=_last(log, "lr"),
         gradient_norm=_last(log, "grad_norm"),
-        images_per_second=rate,
+        examples_per_second=rate,
         seconds_left=left,
         silent_seconds=max(time.time() - status.written, 0.0) if status else None,
         num_processes=status.num_processes if status else None,

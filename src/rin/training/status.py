@@ -38,7 +38,7 @@ class RunStatus:
     learning_rate: float | None = None
     """That of the newest line."""
 
-    images_per_second: float | None = None
+    examples_per_second: float | None = None
     """Of all processes together, since the line before."""
 
     num_processes: int

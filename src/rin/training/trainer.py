@@ -13,27 +13,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rin.core.compute import autocast_to, compiled, compiles, device, uses_bfloat16
-from rin.core.distributed import LargestOfAll, is_first, sum_over_processes, world_size
+from rin.core.distributed import LargestOfAll, sum_over_processes, world_size
 from rin.core.errors import RinError, StoppedError
 from rin.core.launch import naming_the_dead
 from rin.core.progress import LOGGER
 from rin.core.seeds import Chance, torch_seed
-from rin.core.shapes import Labels, Pictures
+from rin.core.shapes import Labels, Media
 from rin.core.signals import listening
-from rin.data import Batch, OpenedData, batches, on_device, to_floats
+from rin.data import Batch, OpenedData, joint_batches, on_device
 from rin.diffusion import Diffusion
 from rin.diffusion.loss import fixed_share
 from rin.evaluation.cost import update_operations
-from rin.evaluation.pictures import grid, save_image
-from rin.evaluation.sampling import sample_pictures
 from rin.nn import RIN
 from rin.training import checkpoint
 from rin.training.average import Average
 from rin.training.config import TrainingConfig
-from rin.training.held_out import condition_of, held_out_losses
+from rin.training.held_out import examples_of, held_out_losses
 from rin.training.lr_schedules import learning_rate
 from rin.training.optim import make_optimiser, optimiser_tensors, restore_optimiser
 from rin.training.reports import Reports
+from rin.training.samples import keep, samples
 from rin.training.sharding import (
     OwnWeights,
     distribute,
@@ -45,9 +44,6 @@ from rin.training.sharding import (
     sums_gradients,
 )
 from rin.training.skips import Skips, finite_or_none
-
-GRID_COLUMNS, GRID_ROWS = 8, 10
-"""A grid of samples while training: with classes, a row of each of the first ones."""
 
 MOST_SKIPPED = 3
 """Updates in a row that may be skipped because their loss or gradient is not finite."""
@@ -87,8 +83,8 @@ class Trainer:
         self.folder, self.seed, self.flip = folder, seed, flip
         self.device = device()
         self.parts = own_places(config.batch_size, config.accumulation_steps)
-        self.data = OpenedData(
-            training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
+        self.data = dataclasses.replace(
+            data, training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
         )
         self.model = model.to(self.device).train()
         self.model.recompute_blocks = config.recompute_blocks
@@ -120,8 +116,8 @@ class Trainer:
             StoppedError: a signal asked to leave (see `rin.core.signals`); everything is saved.
         """
         self.resume()
-        stream = batches(
-            self.data.training,
+        stream = joint_batches(
+            self.data,
             seed=self.seed,
             batch_size=self.config.batch_size,
             places=torch.cat([torch.arange(part.start, part.stop) for part in self.parts]),
@@ -138,7 +134,8 @@ class Trainer:
                 if self.due(self.config.log_every) or self.due(self.config.held_out_every):
                     reports.record(self.record(lr))
                 if self.due(self.config.sample_every):
-                    reports.pictures(self.step, self.sample_grid())
+                    shown = samples(self.average.model, self.process, self.data, self.seed, self.in_bfloat16)
+                    reports.pictures(self.step, *keep(shown, self.folder, self.step))
                 if self.due(self.config.checkpoint_every):
                     self.save()
                     reports.saved(self.step)
@@ -205,20 +202,20 @@ class Trainer:
         """The mean loss of one part of this process's batch, with its own noise, masks and dropout."""
         part = self.parts[number]
         rows = slice(number * len(part), (number + 1) * len(part))
-        images, labels = (values[rows].to(self.device, non_blocking=True) for values in (batch.images, batch.labels))
+        media, labels = (values[rows].to(self.device, non_blocking=True) for values in (batch.media, batch.labels))
         step = torch.full((), self.step, device=self.device)  # a tensor, to be no constant of compiled code
         chance = Chance(self.seed_there, step, torch.arange(part.start, part.stop, device=self.device))
         self_cond = fixed_share(self.process.config, part, self.device)
         torch.manual_seed(torch_seed(self.seed, self.step, part.start))  # dropout and stochastic depth
-        return self.loss_of(images, labels, chance, self_cond)
+        return self.loss_of(media, labels, chance, self_cond)
 
     def loss(
-        self, images: Pictures, labels: Labels, chance: Chance, self_cond: Int[Tensor, "k"] | None
+        self, media: Media, labels: Labels, chance: Chance, self_cond: Int[Tensor, "k"] | None
     ) -> Float[Tensor, ""]:
-        """The mean loss of some pictures: all of it on the device, to be compiled as a whole."""
+        """The mean loss of some pictures or clips: all of it on the device, to be compiled as a whole."""
         with autocast_to(self.in_bfloat16, self.device):
-            condition = condition_of(self.model, labels)
-            return self.process.loss(self.network, to_floats(images), condition, self_cond=self_cond, chance=chance)
+            x_0, condition = examples_of(self.model.config, media, labels)
+            return self.process.loss(self.network, x_0, condition, self_cond=self_cond, chance=chance)
 
     def record(self, lr: float) -> dict[str, Any]:
         """A line of the log: the mean loss since the line before, norms, and the held-out losses where they are due."""
@@ -244,19 +241,6 @@ class Trainer:
             record["held_out_loss_by_t"] = losses
         return record
 
-    def sample_grid(self) -> Pictures:
-        """A grid of samples of the averaged weights, always from the same noise; written to the run's folder."""
-        classes = self.model.config.num_classes
-        count = GRID_COLUMNS * (min(classes, GRID_ROWS) if classes else GRID_ROWS)
-        labels = [number // GRID_COLUMNS for number in range(count)] if classes else None
-        sampled = sample_pictures(
-            self.average.model, self.process, labels, count, self.seed, count, bfloat16=self.in_bfloat16
-        )
-        pictures = grid(sampled.pictures, GRID_COLUMNS)
-        if is_first():
-            save_image(pictures, self.folder / "samples" / f"step-{self.step:09d}.png")
-        return pictures
-
     def save(self) -> Path:
         """Writes a checkpoint."""
         tensors = {
@@ -270,6 +254,7 @@ class Trainer:
             "last_logged": self.last_logged,
             "skips": self.skips.state(),
             "examples": len(self.data.training),
+            "pictures": len(self.data.pictures or ()),
             "optimiser": self.config.optimiser,
         }
         return checkpoint.save(
@@ -287,11 +272,12 @@ class Trainer:
         if newest is None:
             return
         state = checkpoint.state(newest)
-        if state["examples"] != len(self.data.training):
-            raise RinError(
-                f"the training set has {len(self.data.training)} examples, and had {state['examples']} when "
-                f"{newest} was written: restore it, or train on it in another --out"
-            )
+        for name, now in (("examples", self.data.training), ("pictures", self.data.pictures or ())):
+            if state[name] != len(now):
+                raise RinError(
+                    f"the training set has {len(now)} {name}, and had {state[name]} when {newest} was written: restore "
+                    "it, or train on it in another --out"
+                )
         if state["optimiser"] != self.config.optimiser:
             raise RinError(f"{newest} was written with {state['optimiser']}, and this run has {self.config.optimiser}")
         for model, name in ((self.model, checkpoint.MODEL), (self.average.model, checkpoint.AVERAGE)):

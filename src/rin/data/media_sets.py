@@ -1,5 +1,6 @@
-"""Sets of decoded pictures: kept in memory, or decoded when needed."""
+"""Sets of decoded pictures or clips: kept in memory, or decoded when needed."""
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,21 +11,21 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rin.core.progress import progress_bar
-from rin.core.shapes import Labels, Pictures
-from rin.data.broken import BrokenPictures
-from rin.data.decoding import BrokenPictureError, Picture, Shape
+from rin.core.shapes import Labels, Media
+from rin.data.broken import BrokenMedia
+from rin.data.decoding import BrokenMediaError, Medium, Shape
 from rin.data.encoded import Encoded
 
-_SPAN = 256
-"""Pictures that one thread decodes in a go."""
+_SPAN, _SPAN_BYTES = 256, 2**20
+"""What one thread decodes in a go at most."""
 
 _SMALL_FILE = 4096
 """Bytes of a picture below which decoding is mostly Python, where many threads are slower than one."""
 
 
 @runtime_checkable
-class ImageSet(Protocol):
-    """Pictures of one shape in a fixed order, each with a class or none.
+class MediaSet(Protocol):
+    """Pictures, or clips, of one shape in a fixed order, each with a class or none.
 
     A picture that cannot be read ends the run or, where such pictures are passed over, the next readable one of the
     set stands in for it, with its class: neither length nor order of a set depends on what can be read.
@@ -32,7 +33,7 @@ class ImageSet(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of every picture."""
+        """Of every picture (c h w) or clip (c f h w)."""
         ...
 
     @property
@@ -62,23 +63,23 @@ class ImageSet(Protocol):
         """How many pictures there are."""
         ...
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Pictures, Labels]:
-        """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none."""
+    def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
+        """The pictures (b c ... h w) at some places of the set, and their classes (b), -1 for none."""
         ...
 
 
-class ImagesInMemory:
+class MediaInMemory:
     """Pictures in one tensor.
 
     Args:
-        pictures: all of them (b c h w), on any device.
+        pictures: all of them (b c ... h w), on any device.
         labels: their classes, -1 for none, on the same device.
         class_names: the name of each class.
         broken: the names of those that others stand in for because they could not be read.
     """
 
     def __init__(
-        self, pictures: Pictures, labels: Labels, class_names: tuple[str, ...], broken: tuple[str, ...] = ()
+        self, pictures: Media, labels: Labels, class_names: tuple[str, ...], broken: tuple[str, ...] = ()
     ) -> None:
         self.pictures = pictures
         self.labels = labels
@@ -87,9 +88,8 @@ class ImagesInMemory:
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of every picture."""
-        _, channels, height, width = self.pictures.shape
-        return channels, height, width
+        """Of every picture (c h w) or clip (c f h w)."""
+        return tuple(self.pictures.shape[1:])
 
     @property
     def num_broken(self) -> int:
@@ -104,22 +104,22 @@ class ImagesInMemory:
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def to(self, device: torch.device) -> "ImagesInMemory":
+    def to(self, device: torch.device) -> "MediaInMemory":
         """The same set with its pictures on a device."""
-        return ImagesInMemory(self.pictures.to(device), self.labels.to(device), self.class_names, self.broken)
+        return MediaInMemory(self.pictures.to(device), self.labels.to(device), self.class_names, self.broken)
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Pictures, Labels]:
-        """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none."""
+    def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
+        """The pictures (b c ... h w) at some places of the set, and their classes (b), -1 for none."""
         index = index.to(self.pictures.device, non_blocking=True)
         return self.pictures[index], self.labels[index]
 
 
-class ImagesOnDemand:
+class MediaOnDemand:
     """Pictures that are decoded by a pool of threads when they are asked for.
 
     Args:
         encoded: the pictures before decoding.
-        shape: channels, height and width to decode to.
+        shape: of each, once decoded: (c h w) or (c f h w).
         skip_broken: whether the next readable picture of the set, with its class, stands in for one that cannot be
             read; otherwise that one is an error.
     """
@@ -131,18 +131,18 @@ class ImagesOnDemand:
         self.group_sizes: tuple[int, ...] = tuple(sizes.tolist())
         self._groups: list[int] = groups.tolist()
         self._encoded = encoded
-        self._broken = BrokenPictures(encoded, skip_broken)
+        self._broken = BrokenMedia(encoded, skip_broken)
         self._threads = ThreadPoolExecutor(num_threads(encoded), thread_name_prefix="rin-decode")
 
     @property
     def broken(self) -> tuple[str, ...]:
         """The names of the pictures that could not be read, as far as met."""
-        return self._broken.names
+        return self._encoded.passed_over + self._broken.names
 
     @property
     def num_broken(self) -> int:
         """How many pictures could not be read, as far as met."""
-        return len(self._broken)
+        return len(self._encoded.passed_over) + len(self._broken)
 
     def __len__(self) -> int:
         return len(self._encoded)
@@ -151,8 +151,8 @@ class ImagesOnDemand:
         """Begins to read groups that are asked for soon, as many of the first ones as there is memory for."""
         self._encoded.expect([self._groups[group] for group in groups])
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Pictures, Labels]:
-        """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none.
+    def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
+        """The pictures (b c ... h w) at some places of the set, and their classes (b), -1 for none.
 
         Raises:
             RinError: one of them cannot be read, or too many of the set where such pictures are passed over.
@@ -164,7 +164,7 @@ class ImagesOnDemand:
         places = torch.tensor([place for _, place in decoded], dtype=torch.int64)
         return pictures, self._encoded.labels[places]
 
-    def _decode(self, wanted: int) -> tuple[Picture, int]:
+    def _decode(self, wanted: int) -> tuple[Medium, int]:
         """The picture at the wanted place or the next readable one, and its place."""
         for step in range(len(self)):
             place = (wanted + step) % len(self)
@@ -172,42 +172,43 @@ class ImagesOnDemand:
                 continue
             try:
                 return self._encoded.decode(place, self.shape), place
-            except BrokenPictureError as error:
+            except BrokenMediaError as error:
                 self._broken.meet(place, error)
                 self._broken.refuse_too_many()
         raise self._broken.nothing_readable()
 
 
-def open_images(encoded: Encoded, shape: Shape, skip_broken: bool, memory_gib: float) -> ImageSet:
+def open_media(encoded: Encoded, shape: Shape, skip_broken: bool, memory_gib: float) -> MediaSet:
     """A set in memory if it fits into `memory_gib` once decoded, and on demand otherwise or if it is streamed.
 
     Raises:
         RinError: a picture cannot be read; if such pictures are passed over, none can or too many cannot.
     """
-    channels, height, width = shape
-    if len(encoded.groups) or len(encoded) * channels * height * width > memory_gib * 2**30:
-        return ImagesOnDemand(encoded, shape, skip_broken)
+    if len(encoded.groups) or len(encoded) * math.prod(shape) > memory_gib * 2**30:
+        return MediaOnDemand(encoded, shape, skip_broken)
     return _decode_all(encoded, shape, skip_broken)
 
 
-def on_device(images: ImageSet, device: torch.device) -> ImageSet:
+def on_device(images: MediaSet, device: torch.device) -> MediaSet:
     """A set in memory, moved to a CUDA device if it takes no more than an eighth of what is free there."""
-    if device.type != "cuda" or not isinstance(images, ImagesInMemory):
+    if device.type != "cuda" or not isinstance(images, MediaInMemory):
         return images
     free, _ = torch.cuda.mem_get_info(device)
     return images.to(device) if images.pictures.nbytes <= free / 8 else images
 
 
-def _decode_all(encoded: Encoded, shape: Shape, skip_broken: bool) -> ImagesInMemory:
+def _decode_all(encoded: Encoded, shape: Shape, skip_broken: bool) -> MediaInMemory:
     pictures = torch.empty(len(encoded), *shape, dtype=torch.uint8)
-    broken = BrokenPictures(encoded, skip_broken)
+    broken = BrokenMedia(encoded, skip_broken)
+
+    span = max(1, min(_SPAN, _SPAN_BYTES // math.prod(shape)))
 
     def decode_span(start: int) -> None:
-        for place in range(start, min(start + _SPAN, len(encoded))):
+        for place in range(start, min(start + span, len(encoded))):
             try:
                 # Through NumPy, since PyTorch would start threads of its own in every thread here.
                 pictures.numpy()[place] = encoded.decode(place, shape).numpy()
-            except BrokenPictureError as error:
+            except BrokenMediaError as error:
                 broken.meet(place, error)
             bar.advance()
 
@@ -215,15 +216,17 @@ def _decode_all(encoded: Encoded, shape: Shape, skip_broken: bool) -> ImagesInMe
         progress_bar("decoding", len(encoded)) as bar,
         ThreadPoolExecutor(num_threads(encoded), thread_name_prefix="rin-decode") as threads,
     ):
-        for _ in threads.map(decode_span, range(0, len(encoded), _SPAN)):
+        for _ in threads.map(decode_span, range(0, len(encoded), span)):
             pass
     if not len(broken):
-        return ImagesInMemory(pictures, encoded.labels, encoded.class_names)
+        return MediaInMemory(pictures, encoded.labels, encoded.class_names, encoded.passed_over)
     shown = _stand_ins(len(encoded), broken)
-    return ImagesInMemory(pictures[shown], encoded.labels[shown], encoded.class_names, broken.names)
+    return MediaInMemory(
+        pictures[shown], encoded.labels[shown], encoded.class_names, encoded.passed_over + broken.names
+    )
 
 
-def _stand_ins(count: int, broken: BrokenPictures) -> Int[Tensor, "count"]:
+def _stand_ins(count: int, broken: BrokenMedia) -> Int[Tensor, "count"]:
     """Which picture is shown at each place: its own or, where that is broken, the next readable one, round the end.
 
     Raises:
@@ -246,6 +249,6 @@ def num_threads(encoded: Encoded) -> int | None:
         return os.cpu_count()
     try:
         first = encoded.read(int(encoded.rows[0])) if len(encoded) else b""
-    except BrokenPictureError:
+    except BrokenMediaError:
         return os.cpu_count()
     return 1 if isinstance(first, bytes) and len(first) < _SMALL_FILE else os.cpu_count()

@@ -1,0 +1,60 @@
+"""The video demo: trains the moving-shapes preset on a CPU, predicts clips, and measures where the shapes are.
+
+    python examples/demo_video.py [FOLDER]
+
+Leaves FOLDER/run (the run), FOLDER/clips.gif (predicted clips above what truly happens; blue borders are given frames,
+orange ones predicted), FOLDER/clips.png (their frames in rows), FOLDER/measures.json.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import rin
+from rin.data.moving_shapes import draw_scenes
+from rin.evaluation.pictures import bordered, contact_sheet, playing, save_animation, save_image
+from rin.evaluation.rollout import sample_clips
+from rin.prediction import measured_shapes
+from rin.run import clip_shape
+
+SHOWN, MEASURED, SEED, FRAME_MS = 8, 256, 1, 150
+
+
+def show(trained: rin.Trained, experiment: rin.ExperimentConfig, folder: Path) -> None:
+    """Predicted clips of scenes that the set does not hold, and their true course."""
+    config, shapes = experiment.model, experiment.data.moving_shapes
+    (_, length, height, width), given = clip_shape(config), config.num_context_frames
+    rows = np.arange(shapes.num_clips + MEASURED, shapes.num_clips + MEASURED + SHOWN)
+    true = torch.from_numpy(draw_scenes(shapes, (height, width), length, rows).draw(range(length)))
+    context, num_frames = true[:, :, :given], config.shape[1]
+    drawn = sample_clips(trained.model, trained.process, None, context, SHOWN, num_frames, SEED, SHOWN)
+    both = torch.cat([bordered(torch.cat([context, drawn], dim=2), given), bordered(true, length)])
+    save_animation(playing(both, columns=SHOWN), folder / "clips.gif", FRAME_MS, last_ms=1000)
+    pairs = both.unflatten(0, (2, SHOWN)).transpose(0, 1).flatten(0, 1)  # each true clip below its prediction
+    save_image(contact_sheet(pairs), folder / "clips.png")
+
+
+def main(folder: Path) -> None:
+    """Trains, shows and measures."""
+    started = time.perf_counter()
+    experiment = rin.preset("moving-shapes")
+    print(f"Training the moving-shapes preset for {experiment.training.num_steps} steps ...", flush=True)
+    trained = rin.train(experiment, folder / "run")
+    trained_in = time.perf_counter() - started
+
+    print("Predicting ...", flush=True)
+    show(trained, experiment, folder)
+    measures = measured_shapes(trained, folder / "run", MEASURED, None, SEED, MEASURED)
+    (folder / "measures.json").write_text(json.dumps(measures.to_json(), indent=1) + "\n")
+    print(f"\n{measures.describe()}\n")
+    print(f"predictions above the truth   {folder / 'clips.gif'}, {folder / 'clips.png'}")
+    print(f"the run                       {folder / 'run'}")
+    print(f"took {time.perf_counter() - started:.0f} s, {trained_in:.0f} s of it training")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo-video"))

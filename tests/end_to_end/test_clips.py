@@ -1,0 +1,158 @@
+"""Clips on the command line: trained, killed, gone on with, drawn, measured."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rin.cli import main
+from rin.evaluation.pictures import save_video
+from tests.end_to_end.commands import TINY, files, rin
+
+SHAPES = [
+    *("train", "moving-shapes", *TINY, "--data.moving-shapes.num-clips", "60", "--data.num-held-out", "6"),
+    *("--model.patch-size", "8", "--training.batch-size", "6"),
+]
+
+
+def run(*arguments):
+    """The command in this process; its status."""
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return left.value.code
+
+
+@pytest.fixture(scope="module")
+def predicting(tmp_path_factory):
+    """A run that goes on from four given frames."""
+    folder = tmp_path_factory.mktemp("predicting") / "run"
+    assert run(*SHAPES, "--training.num-steps", "2", "--training.sample-every", "2", "--out", folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generating(tmp_path_factory):
+    """A run that draws clips of two classes from nothing."""
+    folder = tmp_path_factory.mktemp("generating")
+    for name, level in (("dark", 20), ("light", 200)):
+        for number in range(4):
+            frames = [torch.full((1, 3, 16, 16), level + 2 * frame, dtype=torch.uint8) for frame in range(9)]
+            save_video(frames, folder / "videos" / name / f"{number}.mp4", 8.0)
+    changes = ("--model.num-context-frames", "0", "--model.shape", "3", "3", "16", "16", "--model.num-classes", "2")
+    options = (*SHAPES, "--data.path", folder / "videos", *changes, "--training.num-steps", "2")
+    assert run(*options, "--out", folder / "run") == 0
+    return folder / "run"
+
+
+def test_a_run_leaves_clips_to_look_at(predicting):
+    with Image.open(predicting / "samples" / "step-000000002.gif") as image:
+        assert image.n_frames == 12
+    assert (predicting / "samples" / "step-000000002.png").exists()
+
+
+@pytest.mark.parametrize("name", ["clips.gif", "clips.mp4", "clips.png", "frames"])
+def test_clips_are_drawn_in_every_form(predicting, tmp_path, name):
+    assert run("sample", predicting, "--num", "2", "--frames", "9", "--out", tmp_path / name) == 0
+    if name == "frames":
+        assert len(list((tmp_path / name).rglob("*.png"))) == 2 * (4 + 9)
+    assert (tmp_path / name).exists()
+
+
+def test_several_futures_of_one_beginning(predicting, tmp_path):
+    """They share the last frames of the video, and differ after them."""
+    frames = [torch.full((1, 3, 48, 64), 12 * number, dtype=torch.uint8) for number in range(7)]
+    save_video(frames, tmp_path / "mine.mp4", 8.0)
+    options = ("--num", "3", "--frames", "10", "--out", tmp_path / "futures.npz")
+    assert run("sample", predicting, "--context", tmp_path / "mine.mp4", *options) == 0
+    with np.load(tmp_path / "futures.npz", allow_pickle=False) as arrays:
+        images, given = arrays["images"], int(arrays["num_given"])
+    assert images.shape == (3, 14, 32, 32, 3)
+    assert given == 4
+    levels = images[:, :given].mean(axis=(2, 3, 4))
+    assert np.abs(levels - np.array([36, 48, 60, 72])).max() < 4
+    assert not np.array_equal(images[0, given:], images[1, given:])
+
+
+def test_clips_of_some_class_are_drawn_from_nothing(generating, tmp_path):
+    out = tmp_path / "clips"
+    assert run("sample", generating, "--classes", "light", "--num", "2", "--out", out) == 0
+    assert {path.name for path in out.iterdir()} == {"light"}
+    assert len(list(out.rglob("*.png"))) == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--context", "no-such.mp4"), "cannot go on from no-such.mp4"),
+        (("--context", __file__), "cannot go on from"),
+        (("--frames", "0"), "0 frames"),
+        (("--fps", "0"), "--fps"),
+        (("--out", "x.avi"), "cannot write samples as .avi"),
+    ],
+)
+def test_mistakes_of_sampling_are_one_line(predicting, tmp_path, capsys, arguments, words):
+    given = arguments if "--out" in arguments else (*arguments, "--out", tmp_path / "x.gif")
+    assert run("sample", predicting, *given) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert words in told[0]
+
+
+def test_a_model_that_goes_on_from_nothing_says_so(generating, tmp_path, capsys):
+    for arguments, words in (
+        (("--context", tmp_path / "x.mp4"), "goes on from no frames"),
+        (("--frames", "4"), "draws clips of 3 frames and goes on from none"),
+    ):
+        assert run("sample", generating, *arguments, "--out", tmp_path / "x.gif") == 2
+        assert words in capsys.readouterr().err
+
+
+def test_predicted_shapes_are_measured(predicting, tmp_path, capsys):
+    out = tmp_path / "deep" / "measures.json"
+    assert run("evaluate", predicting, "--num", "4", "--frames", "10", "--out", out) == 0
+    assert "after it" in capsys.readouterr().out
+    measured = json.loads(out.read_text())["moving_shapes"]
+    assert len(measured["predicted"]["by_frame"]) == 10
+    copied = [frame[0] if isinstance(frame, list) else frame["value"] for frame in measured["copied"]["by_frame"]]
+    assert 0.5 < copied[0] < 4  # what a shape moves in a frame
+
+
+def test_real_clips_are_measured_by_a_network_of_the_users(generating, tmp_path, capsys):
+    class Features(torch.nn.Module):
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            return clips.float().mean(dim=(3, 4)).flatten(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Features()).save(str(tmp_path / "features.pt"))
+    assert run("evaluate", generating, "--features", tmp_path / "features.pt", "--num", "2") == 0
+    assert "Frechet video distance, 2 clips a side" in capsys.readouterr().out
+    assert run("evaluate", generating, "--features", tmp_path / "features.pt", "--num", "3") == 2
+    assert "holds 2 clips out" in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_is_one_line(generating, tmp_path, capsys):
+    assert run("evaluate", generating) == 2
+    assert "give --features" in capsys.readouterr().err
+    assert run("evaluate", tmp_path) == 2
+    assert "neither a run nor a saved model" in capsys.readouterr().err
+
+
+def test_a_killed_run_on_clips_and_pictures_ends_as_the_uninterrupted_one(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for level in range(5):
+        Image.new("RGB", (32, 32), (level * 40, 0, 0)).save(tmp_path / "pictures" / f"{level}.png")
+    command = [
+        *SHAPES, "--data.pictures-path", tmp_path / "pictures", "--data.pictures-rate", "0.4", "--data.flip",
+        "--training.num-steps", "6", "--training.checkpoint-every", "2", "--training.held-out-every", "3",
+        "--training.sample-every", "3",
+    ]  # fmt: skip
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert rin(*command, "--out", whole).returncode == 0
+    assert rin(*command, "--out", broken, kill_at=4).returncode == -9
+    assert rin(*command, "--out", broken).returncode == 0
+    assert files(whole) == files(broken)
+    assert any(name.endswith(".gif") for name in files(whole))

@@ -1,0 +1,228 @@
+"""Clips: drawn in one block or many, shown with borders, written down in every way."""
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rin import Diffusion, DiffusionConfig, RinError
+from rin.data import to_floats, to_pictures
+from rin.data.config import DataConfig, MovingShapesConfig
+from rin.data.opening import open_data
+from rin.evaluation.outputs import check_output, write_clips
+from rin.evaluation.pictures import DRAWN, GIVEN, bordered, contact_sheet, playing, save_video
+from rin.evaluation.rollout import num_blocks, sample_clips
+from rin.evaluation.sampling import seeded_steps
+from rin.run import Trained
+from rin.training.held_out import examples_of
+from rin.training.samples import NUM_CLIPS, keep, samples
+from tests.unit.models import VIDEO, moved, small
+
+GOING_ON = {**VIDEO, "num_classes": 0}  # three frames of 8x8 after three given ones
+FROM_NOTHING = {**GOING_ON, "num_context_frames": 0}
+PROCESS = Diffusion(DiffusionConfig(num_steps=3))
+
+
+def given(num, frames=3, size=8, channels=3):
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (num, channels, frames, size, size), dtype=torch.uint8, generator=draw)
+
+
+def roll(model, context, num_frames, num=2, batch_size=8, **options):
+    return sample_clips(model, PROCESS, None, context, num, num_frames, 5, batch_size, **options)
+
+
+def last(model, context, block, latents=None):
+    """One block, by hand."""
+    *_, step = seeded_steps(model, PROCESS, None, 2, 5, 0, to_floats(context), block=block, latents=latents)
+    return to_pictures(step.x_0), step.latents
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_each_block_goes_on_from_the_last_frames_of_the_one_before(carry):
+    model, context = moved(small(**GOING_ON)), given(2)
+    first, latents = last(model, context, 0)
+    second, _ = last(model, first, 1, latents if carry else None)
+    found = roll(model, context, 5, carry_latents=carry)
+    assert torch.equal(found, torch.cat([first, second], dim=2)[:, :, :5])
+    assert not torch.equal(found, roll(model, context, 5, carry_latents=not carry))
+
+
+def test_blocks_have_noise_of_their_own():
+    model, context = moved(small(**GOING_ON)), given(2)
+    assert not torch.equal(last(model, context, 0)[0], last(model, context, 1)[0])
+
+
+def test_a_block_shorter_than_what_is_given_goes_on_from_both():
+    model = moved(small(**{**GOING_ON, "shape": (3, 2, 8, 8)}))
+    context = given(2)
+    first, latents = last(model, context, 0)
+    second, _ = last(model, torch.cat([context[:, :, 2:], first], dim=2), 1, latents)
+    assert torch.equal(roll(model, context, 4), torch.cat([first, second], dim=2))
+
+
+def test_of_more_given_frames_the_last_ones_count():
+    model, context = moved(small(**GOING_ON)), given(2, frames=7)
+    assert torch.equal(roll(model, context, 4), roll(model, context[:, :, 4:], 4))
+
+
+def test_clips_do_not_depend_on_the_batch_size():
+    model, context = moved(small(**GOING_ON)), given(5)
+    together, apart = (roll(model, context, 3, num=5, batch_size=size).int() for size in (5, 2))
+    assert (together - apart).abs().max() <= 1
+
+
+def test_clips_are_drawn_from_nothing_and_pictures_too():
+    model = moved(small(**FROM_NOTHING))
+    assert roll(model, None, 3).shape == (2, 3, 3, 8, 8)
+    assert roll(model, None, 2).shape == (2, 3, 2, 8, 8)
+    picture = roll(model, None, 1)
+    assert picture.shape == (2, 3, 1, 8, 8)
+    assert not torch.equal(picture, roll(model, None, 2)[:, :, :1])  # a picture has no frames after it to look at
+
+
+@pytest.mark.parametrize(
+    ("changes", "context", "frames", "words"),
+    [
+        (GOING_ON, None, 3, "0 frames are given: this model goes on from 3"),
+        (GOING_ON, given(2, frames=2), 3, "2 frames are given: this model goes on from 3"),
+        (FROM_NOTHING, given(2), 3, "goes on from no frames"),
+        (FROM_NOTHING, None, 4, "draws clips of 3 frames and goes on from none"),
+        (GOING_ON, given(2, size=16), 3, "the given frames are"),
+        (GOING_ON, given(2, channels=1), 3, "the given frames are"),
+        (GOING_ON, given(2), 0, "0 frames"),
+    ],
+)
+def test_what_a_model_cannot_go_on_from_is_one_line(changes, context, frames, words):
+    with pytest.raises(RinError, match=words):
+        roll(moved(small(**changes)), context, frames)
+
+
+def test_a_model_of_pictures_draws_no_clips():
+    with pytest.raises(RinError, match="draws pictures"):
+        num_blocks(small(), 3)
+
+
+def test_a_trained_model_predicts_in_the_numbers_of_the_library():
+    model, context = moved(small(**GOING_ON)), given(2)
+    found = Trained(model, PROCESS).predict(to_floats(context), 5, seed=5)
+    assert torch.equal(to_pictures(found), roll(model, context, 5))
+    alone = Trained(model, PROCESS).sample(context=to_floats(context), seed=5)
+    assert torch.equal(to_pictures(alone), roll(model, context, 3))
+
+
+# What a network is told of an example
+
+
+def test_a_clip_is_what_is_given_and_what_comes_after():
+    config, clip = small(**VIDEO), given(2, frames=6)
+    x_0, condition = examples_of(config, clip, torch.tensor([1, 4]))
+    assert torch.equal(x_0, to_floats(clip[:, :, 3:]))
+    assert torch.equal(condition.context, to_floats(clip[:, :, :3]))
+    assert condition.labels.tolist() == [1, 4]
+
+
+def test_a_picture_is_a_clip_of_one_frame_to_a_network_of_clips():
+    config, picture = small(**GOING_ON), given(2)[:, :, 0]
+    x_0, condition = examples_of(config, picture, torch.tensor([1, 4]))
+    assert torch.equal(x_0, to_floats(picture)[:, :, None])
+    assert condition.context is None
+    assert condition.labels is None
+    assert PROCESS.loss(moved(config), x_0, condition).isfinite()
+
+
+# To be looked at
+
+
+def test_borders_tell_given_frames_from_drawn_ones():
+    clips = given(2, frames=5, size=48)
+    shown = bordered(clips, 3)
+    assert shown.shape == (2, 3, 5, 52, 52)
+    assert torch.equal(shown[..., 2:-2, 2:-2], clips)
+    for frame in range(5):
+        edge = shown[:, :, frame, 0].permute(0, 2, 1).reshape(-1, 3).unique(dim=0)
+        assert edge.tolist() == [list(GIVEN if frame < 3 else DRAWN)]
+
+
+def test_grey_clips_get_borders_in_colour():
+    clips = given(1, channels=1)
+    assert torch.equal(bordered(clips, 0)[0, 2, :, 1:-1, 1:-1], clips[0, 0])
+
+
+def test_a_contact_sheet_has_a_row_of_frames_a_clip():
+    clips = given(2, frames=5, size=48)
+    sheet = contact_sheet(clips)
+    assert sheet.shape == (1, 3, 2 * 54 + 6, 5 * 54 + 6)
+    assert torch.equal(sheet[0, :, 60:108, 6 + 3 * 54 : 54 + 3 * 54], clips[1, :, 3])
+
+
+def test_clips_play_side_by_side():
+    clips = given(3, frames=5, size=48)
+    frames = playing(clips, columns=3)
+    assert len(frames) == 5
+    assert torch.equal(frames[2][0, :, 6:54, 60:108], clips[1, :, 2])
+
+
+def slow(frames=4, height=33, width=21):
+    """A picture whose grey grows from frame to frame."""
+    return [torch.full((1, 3, height, width), 40 * number, dtype=torch.uint8) for number in range(frames)]
+
+
+def test_a_video_has_its_frames_at_its_rate(tmp_path):
+    save_video(slow(), tmp_path / "deep" / "a.mp4", 12.5)
+    with av.open(str(tmp_path / "deep" / "a.mp4")) as opened:
+        frames = [frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]
+        assert float(opened.streams.video[0].average_rate) == 12.5
+    assert [frame.shape for frame in frames] == [(34, 22, 3)] * 4  # H.264 takes even sides
+    assert all(abs(int(np.median(frame)) - 40 * number) <= 3 for number, frame in enumerate(frames))
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.mp4"]
+
+
+def write(path, labels=None, clips=None):
+    write_clips(given(4, frames=5) if clips is None else clips, 2, labels, ("cat", "dog"), None, 8.0, path)
+
+
+def test_clips_are_written_in_every_way(tmp_path):
+    for name in ("a.gif", "a.mp4", "a.png", "a.npz", "frames"):
+        check_output(tmp_path / name)
+        write(tmp_path / name)
+    with Image.open(tmp_path / "a.gif") as image:
+        assert (image.n_frames, image.info["duration"]) == (5, 120)  # GIF counts in hundredths
+    with av.open(str(tmp_path / "a.mp4")) as opened:
+        assert len(list(opened.decode(video=0))) == 5
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size[0] > image.size[1]
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert np.array_equal(arrays["images"], given(4, frames=5).permute(0, 2, 3, 4, 1).numpy())
+        assert int(arrays["num_given"]) == 2
+    frames = sorted(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "frames").rglob("*.png"))
+    assert len(frames) == 20
+    assert frames[6] == "frames/000001/0001.png"
+    with Image.open(tmp_path / frames[6]) as image:
+        assert np.array_equal(np.asarray(image), given(4, frames=5)[1, :, 1].permute(1, 2, 0).numpy())
+
+
+def test_clips_with_classes_get_a_folder_a_class(tmp_path):
+    write(tmp_path / "frames", labels=[0, 1, 1, 0])
+    assert {path.name: len(list(path.iterdir())) for path in (tmp_path / "frames").iterdir()} == {"cat": 2, "dog": 2}
+
+
+def test_a_run_shows_the_same_clips_every_time_and_goes_on_from_held_out_ones(tmp_path):
+    config = MovingShapesConfig(num_clips=40)
+    data = open_data(DataConfig(path="moving-shapes", num_held_out=4, moving_shapes=config), (3, 12, 32, 32))
+    model = moved(small(**{**GOING_ON, "shape": (3, 8, 32, 32), "num_context_frames": 4}))
+    shown = samples(model, PROCESS, data, 0, False)
+    again = samples(model, PROCESS, data, 0, False)
+    assert torch.equal(shown.sheet, again.sheet)
+    clips = data.held_out.get(torch.arange(NUM_CLIPS) % 4)[0]
+    expected, width = contact_sheet(bordered(clips, 4)), 4 * (34 * 2 + 8)
+    assert torch.equal(shown.sheet[..., :width], expected[..., :width])
+    assert not torch.equal(shown.sheet, expected)
+    keep(shown, tmp_path, 7)
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
+        "step-000000007.gif",
+        "step-000000007.png",
+    ]
+    with Image.open(tmp_path / "samples" / "step-000000007.gif") as image:
+        assert image.n_frames == 12
