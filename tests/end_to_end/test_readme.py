@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rin.cli.arguments import parse
+from rin.cli.evaluate import EvaluateArguments
 from rin.cli.info import InfoArguments
 from rin.cli.prepare import PrepareArguments
 from rin.cli.sample import SampleArguments
@@ -18,8 +19,14 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-SCALE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-ARGUMENTS = {"sample": SampleArguments, "info": InfoArguments, "prepare": PrepareArguments, "status": StatusArguments}
+GUIDES = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("scale.md", "video.md")]
+ARGUMENTS = {
+    "sample": SampleArguments,
+    "evaluate": EvaluateArguments,
+    "info": InfoArguments,
+    "prepare": PrepareArguments,
+    "status": StatusArguments,
+}
 
 
 def blocks(text, language):
@@ -36,7 +43,7 @@ def commands(text):
     return [line for line in in_blocks if line.startswith("rin ")] + in_text
 
 
-@pytest.mark.parametrize("command", list(dict.fromkeys([*commands(README), *commands(SCALE)])))
+@pytest.mark.parametrize("command", list(dict.fromkeys(command for text in (README, *GUIDES) for command in commands(text))))
 def test_a_command_of_the_readme_is_understood(command, capsys):
     _, name, *arguments = shlex.split(command)
     if name != "train":
