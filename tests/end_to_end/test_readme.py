@@ -43,7 +43,10 @@ def commands(text):
     return [line for line in in_blocks if line.startswith("rin ")] + in_text
 
 
-@pytest.mark.parametrize("command", list(dict.fromkeys(command for text in (README, *GUIDES) for command in commands(text))))
+EVERY_COMMAND = list(dict.fromkeys(command for text in (README, *GUIDES) for command in commands(text)))
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
 def test_a_command_of_the_readme_is_understood(command, capsys):
     _, name, *arguments = shlex.split(command)
     if name != "train":
