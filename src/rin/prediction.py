@@ -12,14 +12,16 @@ from rin.core.shapes import Clips
 from rin.data.config import ClipsConfig
 from rin.data.cutting import cut
 from rin.data.decoding import BrokenMediaError
+from rin.data.media_sets import MediaSet
 from rin.data.moving_shapes import draw_scenes
+from rin.data.opening import open_held_out
 from rin.data.videos import look_into
 from rin.diffusion import SamplingOptions
 from rin.evaluation.frechet import FeatureNetwork, feature_statistics, frechet_distance
 from rin.evaluation.rollout import sample_clips
 from rin.evaluation.shapes import ShapesMeasures, measure_shapes
 from rin.experiment import ExperimentConfig
-from rin.run import Trained, clip_shape, open_run_data, read_experiment
+from rin.run import Trained, clip_shape, read_experiment
 
 MOVING_SHAPES = "moving-shapes"
 
@@ -52,7 +54,7 @@ def held_out_frames(trained: Trained, run: Path, num: int) -> Clips:
     Raises:
         RinError: it is no run, its data cannot be read, or it holds none out.
     """
-    held_out = open_run_data(_experiment(run)).held_out
+    held_out = _held_out(run)
     if not len(held_out):
         raise RinError(f"{run} holds no clips out: give a video to go on from, with --context")
     clips, _ = held_out.get(torch.arange(num) % len(held_out))
@@ -103,7 +105,7 @@ def frechet_video_distance(
     Raises:
         RinError: the run holds fewer clips out, or the network does not fit.
     """
-    config, held_out = trained.model.config, open_run_data(_experiment(run)).held_out
+    config, held_out = trained.model.config, _held_out(run)
     if not 2 <= num <= len(held_out):
         raise RinError(f"--num {num}: the run holds {len(held_out)} clips out, take 2 to as many of them")
     clips, labels = held_out.get(torch.arange(num))
@@ -115,6 +117,11 @@ def frechet_video_distance(
     drawn = drawn if given is None else torch.cat([given, drawn], dim=2)
     of_drawn, of_held_out = (feature_statistics(part.split(batch_size), network) for part in (drawn, clips))
     return frechet_distance(of_drawn, of_held_out)
+
+
+def _held_out(run: Path) -> MediaSet:
+    experiment = _experiment(run)
+    return open_held_out(experiment.data, clip_shape(experiment.model))
 
 
 def _experiment(run: Path) -> ExperimentConfig:

@@ -53,11 +53,7 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         RinError: there is no such set or split, nothing in it, a picture cannot be read (unless such pictures are
             skipped), or the shape is not possible.
     """
-    check_shape(shape)
-    training, held_out = _training_and_held_out(config, shape)
-    if not config.labels:
-        training, held_out = training.without_classes(), held_out.without_classes()
-    training, held_out = _of_the_same_classes(training, held_out)
+    training, held_out = _both(config, shape)
     if len(training) == 0:
         raise RinError(f"{config.path} holds no {training.kind}s to train on: give another --data.path or --data.split")
     pictures = _pictures_beside(config, shape, training.class_names) if config.pictures_path else None
@@ -67,6 +63,24 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         pictures=pictures,
         pictures_rate=config.pictures_rate if pictures else 0.0,
     )
+
+
+def open_held_out(config: DataConfig, shape: Shape) -> MediaSet:
+    """The held-out part of `open_data` alone: what is trained on is not decoded.
+
+    Raises:
+        RinError: as there.
+    """
+    return _at_shape(_both(config, shape)[1], shape, config)
+
+
+def _both(config: DataConfig, shape: Shape) -> tuple[Encoded, Encoded]:
+    """What is trained on and what is held out, of the same classes, before anything is decoded."""
+    check_shape(shape)
+    training, held_out = _training_and_held_out(config, shape)
+    if not config.labels:
+        training, held_out = training.without_classes(), held_out.without_classes()
+    return _of_the_same_classes(training, held_out)
 
 
 def _pictures_beside(config: DataConfig, shape: Shape, class_names: tuple[str, ...]) -> MediaSet:

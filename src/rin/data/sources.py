@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rin.core.errors import RinError
-from rin.data.config import DataConfig
+from rin.data.config import BUILT_IN, DataConfig
 from rin.data.cutting import Cut
 from rin.data.decoding import printable
 from rin.data.encoded import Encoded
@@ -137,7 +137,7 @@ def _files(source: str, suffixes: Set[str]) -> dict[Path, str]:
     There are none if the source is built in or elsewhere.
     """
     path = Path(source).expanduser()
-    if source in ("digits", "moving-shapes") or not path.exists():
+    if source in BUILT_IN or not path.exists():
         return {}
     every = files_in(path) if path.is_dir() else [path]
     files = [file for file in every if file.suffix.lower() in suffixes | _MANY_IN_ONE]
