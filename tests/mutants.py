@@ -95,8 +95,8 @@ MUTANTS = [
     Mutant(
         "initial-positions-not-cut",
         INITIALISATION,
-        "nn.init.trunc_normal_(positions, std=POSITION_DEVIATION, a=-bound, b=bound)",
-        "nn.init.normal_(positions, std=POSITION_DEVIATION)",
+        "nn.init.trunc_normal_(positions, std=deviation, a=-bound, b=bound)",
+        "nn.init.normal_(positions, std=deviation)",
         "positions are cut at two deviations",
         (nn("test_positions_start_normal_and_cut_at_two_deviations"),),
     ),
@@ -111,7 +111,7 @@ MUTANTS = [
     Mutant(
         "initial-latents-not-drawn-as-positions",
         RIN,
-        "        positions_(self.latents)\n",
+        "        positions_(self.latents, self.config.position_deviation)\n",
         "        nn.init.normal_(self.latents)\n",
         "learned latents start with deviation 0.02",
         (nn("test_learned_latents_and_positions_of_a_network_are_drawn_as_positions"),),

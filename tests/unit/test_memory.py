@@ -115,7 +115,7 @@ def test_what_is_held_is_what_training_makes():
         model(torch.randn(2, 3, 8, 8), torch.rand(2), Condition(labels=torch.zeros(2, dtype=torch.int64)))[0]
     ).sum().backward()
     weights = list(model.parameters())
-    for name in ("lamb", "adamw"):
+    for name in ("lamb", "adamw", "muon"):
         optimiser = make_optimiser(TrainingConfig(optimiser=name), weights)
         optimiser.step()
         moments = [value for state in optimiser.state.values() for value in state.values() if value.numel() > 1]
@@ -125,8 +125,8 @@ def test_what_is_held_is_what_training_makes():
         assert found.optimiser == sum(moment.nbytes for moment in moments)
         assert found.gathered == 0
         matrices = sum(weight.nbytes for weight in weights if weight.ndim > 1)
-        assert found.update == (matrices if name == "lamb" else 0)
-        assert found.always == 5 * found.weights
+        assert {"lamb": found.update == matrices, "adamw": found.update == 0, "muon": found.update < 6 * matrices}[name]
+        assert found.always == 5 * found.weights - (matrices if name == "muon" else 0)
 
 
 def test_fsdp_holds_a_part_and_gathers_the_largest_block_twice():

@@ -556,7 +556,7 @@ def test_the_patch_layer_starts_as_a_convolution(changes, kernel):
     tokenizer = make_tokenizer(small(**changes))
 
     def draw():
-        initialise_(tokenizer)
+        initialise_(tokenizer, 0.02)
         return tokenizer.patch.weight.clone()
 
     check_uniform(draw, kernel_limit(*kernel))
@@ -577,20 +577,22 @@ def test_every_other_linear_layer_starts_as_a_plain_glorot_matrix():
     assert not any(module.bias.any() for module in model.modules() if isinstance(module, nn.Linear))
 
 
-def test_positions_start_normal_and_cut_at_two_deviations():
+@pytest.mark.parametrize("deviation", [0.02, 1.0])
+def test_positions_start_normal_and_cut_at_two_deviations(deviation):
     torch.manual_seed(0)
     positions = torch.empty(200, 200)
-    positions_(positions)
+    positions_(positions, deviation)
     cut = 2 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2))
-    assert 0.0399 < positions.abs().max().item() <= 0.04
-    assert positions.std().item() == pytest.approx(0.02 * math.sqrt(1 - 2 * cut), rel=0.02)
+    assert 1.995 < positions.abs().max().item() / deviation <= 2.00001
+    assert positions.std().item() / deviation == pytest.approx(math.sqrt(1 - 2 * cut), rel=0.02)
 
 
-def test_learned_latents_and_positions_of_a_network_are_drawn_as_positions():
-    model = new(small(num_latents=64, shape=(3, 16, 16)))
+@pytest.mark.parametrize(("changes", "deviation"), [({}, 0.02), ({"position_deviation": 1.0}, 1.0)])
+def test_learned_latents_and_positions_of_a_network_are_drawn_as_positions(changes, deviation):
+    model = new(small(num_latents=64, shape=(3, 16, 16), **changes))
     for drawn in (model.latents, model.tokenizer.positions):
-        assert 0.038 < drawn.abs().max().item() <= 0.04
-        assert drawn.std().item() == pytest.approx(0.0176, rel=0.05)
+        assert 1.9 < drawn.abs().max().item() / deviation <= 2.00001
+        assert drawn.std().item() / deviation == pytest.approx(0.88, rel=0.05)
 
 
 def test_norms_start_at_one_and_zero_but_that_of_the_previous_latents_at_zero():

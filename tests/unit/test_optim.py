@@ -11,6 +11,7 @@ from torch import nn
 from rin import RinError, TrainingConfig
 from rin.training.average import Average, average_decay
 from rin.training.lr_schedules import learning_rate, parse_lr_schedule
+from rin.training.muon import Muon, orthogonal
 from rin.training.optim import (
     Lamb,
     make_optimiser,
@@ -119,7 +120,7 @@ def test_query_key_and_value_are_tensors_of_their_own():
     }
 
 
-@pytest.mark.parametrize(("name", "kind"), [("lamb", Lamb), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(("name", "kind"), [("lamb", Lamb), ("adamw", torch.optim.AdamW), ("muon", Muon)])
 def test_the_configured_optimiser_is_made(name, kind):
     config = TrainingConfig(optimiser=name, learning_rate=0.5, betas=(0.7, 0.8), eps=1e-3, weight_decay=0.2)
     optimiser = make_optimiser(config, new(small()).parameters())
@@ -144,7 +145,7 @@ def give_gradients(model, step):
         weight.grad = torch.randn(weight.shape, generator=draw)
 
 
-@pytest.mark.parametrize("name", ["lamb", "adamw"])
+@pytest.mark.parametrize("name", ["lamb", "adamw", "muon"])
 def test_an_optimiser_restored_from_its_tensors_goes_on_bit_by_bit(name):
     config = TrainingConfig(optimiser=name, learning_rate=0.01)
     model = moved(small())
@@ -172,6 +173,76 @@ def test_an_optimiser_restored_from_its_tensors_goes_on_bit_by_bit(name):
         torch.equal(value, again[key])
         for key, value in optimiser_tensors(optimiser, dict(model.named_parameters())).items()
     )
+
+
+# Muon
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4)])
+def test_orthogonal_keeps_the_singular_vectors_and_brings_the_values_near_1(shape):
+    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    values = torch.einsum("kri,krc,kic->ki", u, orthogonal(matrices), v)
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    rest = orthogonal(matrices) - torch.einsum("kri,ki,kic->krc", u, values, v)
+    assert rest.abs().max() < 1e-4
+    assert not orthogonal(torch.zeros(1, *shape)).any()
+
+
+def test_muon_moves_a_matrix_by_its_nesterov_momentum_made_orthogonal_and_a_vector_as_adamw_does():
+    start, vector = torch.randn(4, 9), torch.randn(5)
+    matrix, its_vector = nn.Parameter(start.clone()), nn.Parameter(vector.clone())
+    config = TrainingConfig(optimiser="muon", learning_rate=0.1, betas=(0.9, 0.99), weight_decay=0.2)
+    optimiser = make_optimiser(config, [matrix, its_vector])
+    adam_vector = nn.Parameter(vector.clone())
+    adam = torch.optim.AdamW([adam_vector], lr=0.1, betas=(0.9, 0.99), weight_decay=0.0)
+    momentum = torch.zeros_like(start)
+    for _ in range(3):
+        matrix.grad, its_vector.grad = torch.randn(4, 9), torch.randn(5)
+        adam_vector.grad = its_vector.grad.clone()
+        momentum = 0.9 * momentum + 0.1 * matrix.grad
+        move = orthogonal((0.1 * matrix.grad + 0.9 * momentum)[None])[0] * 0.2 * 3
+        start = start - 0.1 * (move + 0.2 * start)
+        optimiser.step()
+        adam.step()
+        torch.testing.assert_close(matrix.detach(), start)
+        torch.testing.assert_close(its_vector, adam_vector)
+
+
+def test_muon_moves_matrices_of_one_shape_as_it_moves_each_alone():
+    start = torch.randn(3, 4, 5)
+    gradients = torch.randn(3, 4, 5)
+    config = TrainingConfig(optimiser="muon", learning_rate=0.1)
+    together, alone = [nn.Parameter(w.clone()) for w in start], [nn.Parameter(w.clone()) for w in start]
+    for weight, gradient in zip(together + alone, [*gradients, *gradients], strict=True):
+        weight.grad = gradient.clone()
+    make_optimiser(config, together).step()
+    for weight in alone:
+        make_optimiser(config, [weight]).step()
+    torch.testing.assert_close(torch.stack(together), torch.stack(alone))
+
+
+def test_muon_leaves_everything_as_it_is_where_a_gradient_is_not_finite():
+    weights = [nn.Parameter(torch.randn(4, 5)), nn.Parameter(torch.randn(5))]
+    optimiser = make_optimiser(TrainingConfig(optimiser="muon"), weights)
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    optimiser.step()
+    before = [weight.detach().clone() for weight in weights]
+    moments = [value.clone() for weight in weights for value in optimiser.state[weight].values()]
+    weights[0].grad[0, 0] = math.inf
+    weights[1].grad[0] = math.nan
+    optimiser.found_inf = torch.tensor(1.0)
+    optimiser.step()
+    assert all(torch.equal(*pair) for pair in zip(before, weights, strict=True))
+    after = [value for weight in weights for value in optimiser.state[weight].values()]
+    assert all(torch.equal(*pair) for pair in zip(moments, after, strict=True))
+
+
+def test_muon_is_refused_where_processes_hold_rows_alone():
+    with pytest.raises(RinError, match="needs whole matrices"):
+        make_optimiser(TrainingConfig(optimiser="muon"), [nn.Parameter(torch.ones(2, 2))], sharded=True)
 
 
 # Learning rates

@@ -234,7 +234,7 @@ def test_files_outside_a_checkpoint_are_none_of_it(tmp_path):
     assert "outside" in str(checkpoint.damage(path))
 
 
-@pytest.mark.parametrize("optimiser", ["lamb", "adamw"])
+@pytest.mark.parametrize("optimiser", ["lamb", "adamw", "muon"])
 def test_an_update_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, optimiser):
     made = trainer(tmp_path, dataclasses.replace(TRAINING, optimiser=optimiser))
     beside = trainer(tmp_path, dataclasses.replace(TRAINING, optimiser=optimiser))

@@ -11,6 +11,7 @@ fragments are in `RESERVE`; what torch.compile saves by fusing operations is not
 
 import functools
 import weakref
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,8 +33,12 @@ RESERVE = 0.1
 """Share of a GPU's memory that is left free: for CUDA itself, its libraries, and fragments."""
 
 Parallel = Literal["ddp", "fsdp"]
+Optimiser = Literal["lamb", "adamw", "muon"]
 
 _FLOAT = 4
+
+_MUON_COPIES = 6
+"""What Muon holds at once of the matrices of one shape: gradients, momentum, and those of making it orthogonal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ class Held:
     and those of what is in no block."""
 
     update: int
-    """LAMB's moves: taken in the update alone, when what the batch took is free again."""
+    """LAMB's moves, Muon's copies: taken in the update alone, when what the batch took is free again."""
 
     @property
     def always(self) -> int:
@@ -58,25 +63,27 @@ class Held:
         return self.weights + self.gradients + self.optimiser + self.average + self.gathered
 
 
-def held(
-    config: RINConfig, *, optimiser: Literal["lamb", "adamw"] = "lamb", parallel: Parallel = "ddp", num_gpus: int = 1
-) -> Held:
+def held(config: RINConfig, *, optimiser: Optimiser = "lamb", parallel: Parallel = "ddp", num_gpus: int = 1) -> Held:
     """What each of `num_gpus` GPUs holds: everything under ddp (whose buckets are the gradients), a part under fsdp."""
     with torch.device("meta"):
         model = RIN(config)
     numbers = sum(weight.numel() for weight in model.parameters())
     matrices = sum(weight.numel() for weight in model.parameters() if weight.ndim > 1)
     blocks = [sum(weight.numel() for weight in block.parameters()) for block in model.blocks]
+    of_shape: Counter[torch.Size] = Counter()
+    for weight in model.parameters():
+        of_shape[weight.shape] += weight.numel() if weight.ndim > 1 else 0
+    alike = max(of_shape.values())
     parts = num_gpus if parallel == "fsdp" else 1
     whole = 2 * max(blocks) + (numbers - sum(blocks)) if parts > 1 else 0
     mine = -(-numbers // parts) * _FLOAT
     return Held(
         weights=mine,
         gradients=mine,
-        optimiser=2 * mine,
+        optimiser=2 * mine if optimiser != "muon" else (2 * numbers - matrices) * _FLOAT,
         average=mine,
         gathered=2 * whole * _FLOAT,
-        update=-(-matrices // parts) * _FLOAT if optimiser == "lamb" else 0,
+        update={"lamb": -(-matrices // parts), "muon": _MUON_COPIES * alike, "adamw": 0}[optimiser] * _FLOAT,
     )
 
 
@@ -228,7 +235,7 @@ def plan(
     diffusion: DiffusionConfig,
     *,
     batch_size: int,
-    optimiser: Literal["lamb", "adamw"],
+    optimiser: Optimiser,
     num_gpus: int,
     memory: int,
 ) -> Plan | None:

@@ -6,7 +6,7 @@
 | attention's output, seen as (heads, head width, width) | the same |
 | patch layer | Glorot uniform over a convolution's fans |
 | every other linear layer | Glorot uniform |
-| positions, learned latents | normal, deviation 0.02, cut at two deviations |
+| positions, learned latents | normal, deviation 0.02 (`RINConfig.position_deviation`), cut at two deviations |
 | biases | 0 |
 | LayerNorm | scale 1, shift 0; both 0 after the previous latents |
 
@@ -22,8 +22,6 @@ from rin.nn.attention import Attention
 from rin.nn.embeddings import LatentSelfConditioning
 from rin.nn.tokenizers import Tokenizer
 
-POSITION_DEVIATION = 0.02
-
 
 def glorot_limit(fan_in: int, fan_out: int) -> float:
     """The bound of Glorot's uniform distribution; its deviation is the bound over sqrt(3)."""
@@ -37,10 +35,10 @@ def glorot_(layer: nn.Linear, fan_in: int, fan_out: int) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def positions_(positions: Tensor) -> None:
+def positions_(positions: Tensor, deviation: float) -> None:
     """Draws positions or learned latents."""
-    bound = 2 * POSITION_DEVIATION
-    nn.init.trunc_normal_(positions, std=POSITION_DEVIATION, a=-bound, b=bound)
+    bound = 2 * deviation
+    nn.init.trunc_normal_(positions, std=deviation, a=-bound, b=bound)
 
 
 def attention_(attention: Attention) -> None:
@@ -53,8 +51,8 @@ def attention_(attention: Attention) -> None:
     glorot_(attention.out, heads * head_dim, heads * width)
 
 
-def initialise_(model: nn.Module) -> None:
-    """Draws every weight of a network anew, from PyTorch's own generator."""
+def initialise_(model: nn.Module, position_deviation: float) -> None:
+    """Draws every weight of a network but the learned latents anew, from PyTorch's own generator."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             glorot_(module, module.in_features, module.out_features)
@@ -65,6 +63,6 @@ def initialise_(model: nn.Module) -> None:
             attention_(module)
         elif isinstance(module, Tokenizer):
             glorot_(module.patch, *module.patch_fans())
-            positions_(module.positions)
+            positions_(module.positions, position_deviation)
         elif isinstance(module, LatentSelfConditioning):
             nn.init.zeros_(module.norm.weight)

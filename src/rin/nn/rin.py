@@ -72,6 +72,9 @@ class RINConfig:
     depth_drop_rate: float = 0.0
     """Stochastic depth of the compute layers' branches."""
 
+    position_deviation: float = 0.02
+    """Deviation that positions and learned latents start with; the paper's is small beside the tokens' own 1."""
+
     gamma_scale: float = 1000.0
     """What gamma is multiplied by before its sinusoids."""
 
@@ -133,6 +136,8 @@ class RINConfig:
         ):
             if getattr(self, name) < 0:
                 raise RinError(f"model.{name} {getattr(self, name)}: take 0 or more")
+        if not 0 < self.position_deviation < float("inf"):
+            raise RinError(f"model.position_deviation {self.position_deviation}: take a number above 0")
         for name in ("dropout_rate", "depth_drop_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise RinError(f"model.{name} {getattr(self, name)}: take a rate from 0 to below 1")
@@ -192,8 +197,8 @@ class RIN(nn.Module):
 
     def initialise(self) -> None:
         """Draws every weight anew from PyTorch's own generator (see `rin.nn.initialisation`)."""
-        initialise_(self)
-        positions_(self.latents)
+        initialise_(self, self.config.position_deviation)
+        positions_(self.latents, self.config.position_deviation)
 
     def forward(
         self,

@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rin.core.distributed import sum_over_processes
+from rin.core.errors import RinError
 from rin.training.config import TrainingConfig
+from rin.training.muon import Muon
 
 
 class Lamb(torch.optim.Optimizer):
@@ -110,11 +112,19 @@ def parameter_groups(weights: Iterable[Tensor], weight_decay: float) -> list[dic
 
 def make_optimiser(
     config: TrainingConfig, weights: Iterable[Tensor], sharded: bool = False
-) -> Lamb | torch.optim.AdamW:
-    """The configured optimiser over a model's weights, or this process's rows of them."""
+) -> Lamb | Muon | torch.optim.AdamW:
+    """The configured optimiser over a model's weights, or this process's rows of them.
+
+    Raises:
+        RinError: Muon is to see rows alone.
+    """
     groups = parameter_groups(weights, config.weight_decay)
     if config.optimiser == "lamb":
         return Lamb(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, sharded=sharded)
+    if config.optimiser == "muon":
+        if sharded:
+            raise RinError("training.optimiser muon needs whole matrices: take training.parallel ddp")
+        return Muon(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
