@@ -173,19 +173,19 @@ def moving_shapes() -> ExperimentConfig:
     return ExperimentConfig(
         model=RINConfig(
             shape=(3, 8, 32, 32), patch_size=16, temporal_patch_size=1, num_context_frames=4, num_latents=16,
-            latent_dim=192, interface_dim=256, compute_depth=(2,), num_heads=8, num_read_write_heads=8,
+            latent_dim=192, interface_dim=160, compute_depth=(2,), num_heads=8, num_read_write_heads=8,
             latent_mlp_ratio=2, interface_mlp_ratio=2, position_deviation=1.0,
         ),
         diffusion=DiffusionConfig(prediction="x", loss_space="x", sampler="ddim", num_steps=20),
         data=DataConfig(
             path="moving-shapes", flip=False,
             moving_shapes=MovingShapesConfig(
-                num_clips=40_000, num_shapes=2, radius=0.18, speed=(0.07, 0.11), occlusion_rate=0.5, min_bounces=2,
+                num_clips=40_000, num_shapes=2, radius=0.2, speed=(0.08, 0.1), occlusion_rate=0.25, min_bounces=2,
                 seed=0,
             ),
         ),
         training=TrainingConfig(
-            num_steps=7_500, batch_size=64, optimiser="muon", learning_rate=4e-3, betas=(0.95, 0.99),
+            num_steps=9_000, batch_size=64, optimiser="muon", learning_rate=4e-3, betas=(0.95, 0.99),
             lr_schedule="cosine", warmup_steps=200, average_decay=0.999, average_warmup=True, held_out_every=1_000,
             sample_every=2_500, checkpoint_every=500,
         ),
