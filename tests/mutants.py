@@ -824,7 +824,7 @@ MUTANTS = [
     Mutant(
         "blocks-go-on-from-the-first-frames",
         "evaluation/rollout.py",
-        "clips[:, :, -model.config.num_context_frames :]",
+        "clips[:, :, end - model.config.num_context_frames : end]",
         "clips[:, :, : model.config.num_context_frames]",
         "each block goes on from the last frames of the one before",
         (clips("test_each_block_goes_on_from_the_last_frames_of_the_one_before"),),

@@ -1,6 +1,7 @@
 """Frames predicted by a run: what they go on from, and how far they are from what must come."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -9,7 +10,6 @@ import torch
 
 from rin.core.errors import RinError
 from rin.core.shapes import Clips
-from rin.data.config import ClipsConfig
 from rin.data.cutting import cut
 from rin.data.decoding import BrokenMediaError
 from rin.data.media_sets import MediaSet
@@ -26,8 +26,8 @@ from rin.run import Trained, clip_shape, read_experiment
 MOVING_SHAPES = "moving-shapes"
 
 
-def last_frames(video: Path, trained: Trained, run: Path) -> Clips:
-    """The last frames of a video, as many as a model goes on from, cut as the run's own clips are (1 c f h w).
+def last_frames(video: Path, trained: Trained) -> Clips:
+    """The last frames of a video, as many as a model goes on from, cut as the clips it learned from (1 c f h w).
 
     Raises:
         RinError: the video cannot be read or is too short, or the model goes on from no frames.
@@ -35,8 +35,7 @@ def last_frames(video: Path, trained: Trained, run: Path) -> Clips:
     config = trained.model.config
     if not config.num_context_frames:
         raise RinError("this model goes on from no frames: leave the context out")
-    experiment = read_experiment(run) if (run / "checkpoints").is_dir() else None
-    clips = dataclasses.replace(ClipsConfig() if experiment is None else experiment.data.clips, every=1)
+    clips = dataclasses.replace(trained.clips, every=1)
     needed, (channels, _, *sides) = config.num_context_frames, config.shape
     try:
         opened = look_into(video)
@@ -48,22 +47,39 @@ def last_frames(video: Path, trained: Trained, run: Path) -> Clips:
         raise RinError(f"cannot go on from {video}: {error.reason}") from error
 
 
-def held_out_frames(trained: Trained, run: Path, num: int) -> Clips:
+def held_out_frames(trained: Trained, run: Path, num: int, labels: Sequence[int] | None = None) -> Clips:
     """The first frames of `num` held-out clips of a run's data, from the first again where there are fewer.
 
+    Args:
+        trained: the run's model.
+        run: its folder.
+        num: clips.
+        labels: the class of each; None takes clips of any.
+
     Raises:
-        RinError: it is no run, its data cannot be read, or it holds none out.
+        RinError: it is no run, its data cannot be read, or it holds none out, or none of a class.
     """
-    held_out = _held_out(run)
+    way_out = "give a video to go on from, with --context"
+    try:
+        held_out = _held_out(run)
+    except RinError as error:
+        raise RinError(f"{error}; or {way_out}") from error
     if not len(held_out):
-        raise RinError(f"{run} holds no clips out: give a video to go on from, with --context")
-    clips, _ = held_out.get(torch.arange(num) % len(held_out))
-    return clips[:, :, : trained.model.config.num_context_frames]
+        raise RinError(f"{run} holds no clips out: {way_out}")
+    clips, classes = held_out.get(torch.arange(len(held_out)))
+    places = torch.arange(num) % len(held_out)
+    for label in set(labels or ()):
+        of_class, asked = (classes == label).nonzero()[:, 0], (torch.tensor(labels) == label).nonzero()[:, 0]
+        if not len(of_class):
+            name = trained.class_names[label] if label < len(trained.class_names) else label
+            raise RinError(f"{run} holds no clips of class {name} out: give --classes without it, or {way_out}")
+        places[asked] = of_class[torch.arange(len(asked)) % len(of_class)]
+    return clips[places, :, : trained.model.config.num_context_frames]
 
 
 def measured_shapes(
     trained: Trained, run: Path, num: int, num_frames: int | None, seed: int, batch_size: int,
-    carry_latents: bool = True, **options: Unpack[SamplingOptions],
+    carry_latents: bool = False, **options: Unpack[SamplingOptions],
 ) -> ShapesMeasures:  # fmt: skip
     """How far a run on moving-shapes is from the true future of clips that its set does not hold.
 
@@ -88,8 +104,8 @@ def measured_shapes(
     scenes = draw_scenes(shapes, (canvas[0], canvas[1]), length, rows)
     given = torch.from_numpy(scenes.draw(range(config.num_context_frames)))
     drawn = sample_clips(
-        trained.model, trained.process, None, given, num, num_frames or config.shape[1], seed, batch_size,
-        carry_latents, **options,
+        trained.model, trained.process, None, given, num, config.shape[1] if num_frames is None else num_frames,
+        seed, batch_size, carry_latents, **options,
     )  # fmt: skip
     return measure_shapes(drawn, scenes, config.num_context_frames)
 
@@ -109,14 +125,14 @@ def frechet_video_distance(
     if not 2 <= num <= len(held_out):
         raise RinError(f"--num {num}: the run holds {len(held_out)} clips out, take 2 to as many of them")
     clips, labels = held_out.get(torch.arange(num))
+    of_held_out = feature_statistics(clips.split(batch_size), network)  # first, to know soon whether the network fits
     given = clips[:, :, : config.num_context_frames] if config.num_context_frames else None
     drawn = sample_clips(
         trained.model, trained.process, labels.tolist() if config.num_classes else None, given, num,
         config.shape[1], seed, batch_size, **options,
     )  # fmt: skip
     drawn = drawn if given is None else torch.cat([given, drawn], dim=2)
-    of_drawn, of_held_out = (feature_statistics(part.split(batch_size), network) for part in (drawn, clips))
-    return frechet_distance(of_drawn, of_held_out)
+    return frechet_distance(feature_statistics(drawn.split(batch_size), network), of_held_out)
 
 
 def _held_out(run: Path) -> MediaSet:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -25,7 +25,8 @@ from rin.core.errors import RinError
 from rin.core.files import written_whole
 from rin.core.launch import processes
 from rin.core.progress import LOGGER
-from rin.data import OpenedData, open_data, to_floats, to_pictures
+from rin.data import DataConfig, OpenedData, how_cut, open_data, to_floats, to_pictures
+from rin.data.config import ClipsConfig
 from rin.diffusion import Diffusion, DiffusionConfig, SamplingOptions, SamplingStep, last_of
 from rin.evaluation.rollout import sample_clips
 from rin.evaluation.sampling import seeded_steps
@@ -36,6 +37,9 @@ from rin.training.status import only_process
 from rin.training.trainer import Trainer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+CLIPS = "clips"
+"""Where a saved model's configuration tells how clips are cut; a run's has it in its data."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class Trained:
 
     class_names: tuple[str, ...] = ()
     """The names of the classes; empty if there are none or they have no names."""
+
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    """How the clips that it has learned from were cut out of videos."""
 
     def sample(
         self, labels: Sequence[int] | None = None, num: int | None = None, seed: int = 0, first: int = 0,
@@ -114,6 +121,8 @@ class Trained:
         """
         folder = Path(folder)
         config = _stored(self.model.config, self.process.config, self.class_names)
+        if len(self.model.config.shape) == 4:
+            config[CLIPS] = to_dict(self.clips)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
@@ -156,13 +165,14 @@ def load(source: str | Path) -> Trained:
     stored = _read_config(folder)
     model = RIN(from_dict(RINConfig, stored["model"]))
     process = Diffusion(from_dict(DiffusionConfig, stored["diffusion"]))
+    data = from_dict(DataConfig, stored["data"] if "data" in stored else {CLIPS: stored.get(CLIPS, {})})
     saved = folder / WEIGHTS
     try:
         model.load_state_dict(load_file(saved) if saved.exists() else _average(folder))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RinError(f"the weights in {folder} are damaged or of another configuration: {reason}") from error
-    return Trained(model.to(device()).eval().requires_grad_(False), process, tuple(stored["class_names"]))
+    return Trained(model.to(device()).eval().requires_grad_(False), process, tuple(stored["class_names"]), data.clips)
 
 
 def train(experiment: ExperimentConfig, folder: str | Path) -> Trained:
@@ -224,7 +234,10 @@ def clip_shape(config: RINConfig) -> tuple[int, ...]:
 
 
 def settle(experiment: ExperimentConfig, data: OpenedData) -> ExperimentConfig:
-    """The experiment with what only the data knows: how many classes there are (none stays none)."""
+    """The experiment with what only the data knows: how many classes there are (none stays none), how clips are cut."""
+    experiment = dataclasses.replace(
+        experiment, data=dataclasses.replace(experiment.data, clips=how_cut(experiment.data))
+    )
     if not experiment.model.num_classes:
         return experiment
     model = dataclasses.replace(experiment.model, num_classes=len(data.training.class_names))
@@ -241,7 +254,7 @@ def read_experiment(folder: Path) -> ExperimentConfig | None:
         return None
     stored = _read_config(folder)
     if "training" not in stored:
-        raise RinError(f"{folder} holds a saved model, not a run: give another --out")
+        raise RinError(f"{folder} holds a saved model, and no run, which has a folder of its own")
     return from_dict(ExperimentConfig, {name: stored[name] for name in stored if name not in _NOT_EXPERIMENT})
 
 

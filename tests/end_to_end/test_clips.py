@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ import torch
 from PIL import Image
 
 from rin.cli import main
+from rin.data.config import ClipsConfig
 from rin.evaluation.pictures import save_video
+from rin.prediction import last_frames
+from rin.run import load
 from tests.end_to_end.commands import TINY, files, rin
 
 SHAPES = [
@@ -89,7 +93,8 @@ def test_clips_of_some_class_are_drawn_from_nothing(generating, tmp_path):
         (("--context", "no-such.mp4"), "cannot go on from no-such.mp4"),
         (("--context", __file__), "cannot go on from"),
         (("--frames", "0"), "0 frames"),
-        (("--fps", "0"), "--fps"),
+        (("--fps", "0.001"), "--fps"),
+        (("--num", "-1"), "--num -1"),
         (("--out", "x.avi"), "cannot write samples as .avi"),
     ],
 )
@@ -118,6 +123,42 @@ def test_predicted_shapes_are_measured(predicting, tmp_path, capsys):
     assert len(measured["predicted"]["by_frame"]) == 10
     copied = [frame[0] if isinstance(frame, list) else frame["value"] for frame in measured["copied"]["by_frame"]]
     assert 0.5 < copied[0] < 4  # what a shape moves in a frame
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--frames", "0"), "0 frames"),
+        (("--num", "0"), "0 samples"),
+        (("--out", "."), "it is a folder"),
+        (("--out", "taken/measures.json"), "cannot write to taken"),
+    ],
+)
+def test_mistakes_of_measuring_are_one_line(predicting, tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    assert run("evaluate", predicting, *arguments) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert words in told[0]
+
+
+def test_frames_to_measure_are_for_shapes_alone(generating, tmp_path, capsys):
+    assert run("evaluate", generating, "--frames", "6", "--features", tmp_path / "any.pt") == 2
+    assert "--frames is for moving-shapes" in capsys.readouterr().err
+
+
+def test_a_saved_model_keeps_how_its_clips_are_cut(predicting, tmp_path, capsys):
+    trained = load(predicting)
+    replace(trained, clips=ClipsConfig(stride=2)).save(tmp_path / "saved")
+    assert load(tmp_path / "saved").clips == ClipsConfig(stride=2)
+    frames = [torch.full((1, 3, 32, 32), 12 * number, dtype=torch.uint8) for number in range(9)]
+    save_video(frames, tmp_path / "mine.mp4", 8.0)
+    levels = last_frames(tmp_path / "mine.mp4", load(tmp_path / "saved")).float().mean(dim=(0, 1, 3, 4))
+    assert (levels - torch.tensor([24.0, 48, 72, 96])).abs().max() < 4
+    for command, words in (("sample", "with --context"), ("evaluate", "holds a saved model, and no run")):
+        assert run(command, tmp_path / "saved", "--out", tmp_path / "out" / "x.png") == 2
+        assert words in capsys.readouterr().err
 
 
 def test_real_clips_are_measured_by_a_network_of_the_users(generating, tmp_path, capsys):

@@ -1,17 +1,20 @@
 """Clips: drawn in one block or many, shown with borders, written down in every way."""
 
+from contextlib import nullcontext
+
 import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from rin import Diffusion, DiffusionConfig, RinError
+from rin import Diffusion, DiffusionConfig, RinError, prediction
 from rin.data import to_floats, to_pictures
 from rin.data.config import DataConfig, MovingShapesConfig
+from rin.data.media_sets import MediaInMemory
 from rin.data.opening import open_data
 from rin.evaluation.outputs import check_output, write_clips
-from rin.evaluation.pictures import DRAWN, GIVEN, bordered, contact_sheet, playing, save_video
+from rin.evaluation.pictures import DRAWN, GIVEN, bordered, contact_sheet, playing, save_video, sheet_size
 from rin.evaluation.rollout import num_blocks, sample_clips
 from rin.evaluation.sampling import seeded_steps
 from rin.run import Trained
@@ -59,7 +62,7 @@ def test_a_block_shorter_than_what_is_given_goes_on_from_both():
     context = given(2)
     first, latents = last(model, context, 0)
     second, _ = last(model, torch.cat([context[:, :, 2:], first], dim=2), 1, latents)
-    assert torch.equal(roll(model, context, 4), torch.cat([first, second], dim=2))
+    assert torch.equal(roll(model, context, 4, carry_latents=True), torch.cat([first, second], dim=2))
 
 
 def test_of_more_given_frames_the_last_ones_count():
@@ -185,7 +188,7 @@ def write(path, labels=None, clips=None):
 
 def test_clips_are_written_in_every_way(tmp_path):
     for name in ("a.gif", "a.mp4", "a.png", "a.npz", "frames"):
-        check_output(tmp_path / name)
+        check_output(tmp_path / name, (3, 5, 32, 20), 4, 5, None)
         write(tmp_path / name)
     with Image.open(tmp_path / "a.gif") as image:
         assert (image.n_frames, image.info["duration"]) == (5, 120)  # GIF counts in hundredths
@@ -226,3 +229,59 @@ def test_a_run_shows_the_same_clips_every_time_and_goes_on_from_held_out_ones(tm
     ]
     with Image.open(tmp_path / "samples" / "step-000000007.gif") as image:
         assert image.n_frames == 12
+
+
+def test_frames_with_opacity_are_shown_in_their_colours():
+    clips = torch.tensor([200, 100, 50, 7], dtype=torch.uint8).reshape(1, 4, 1, 1, 1).expand(1, 4, 2, 8, 8)
+    assert bordered(clips, 1)[0, :, 0, 4, 4].tolist() == [200, 100, 50]
+
+
+def test_a_video_may_have_a_colon_in_its_name(tmp_path):
+    save_video(slow(), tmp_path / "take:1.mp4", 8.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["take:1.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "num", "num_frames", "words"),
+    [
+        ("a.gif", 4, 4, None),
+        ("a.gif", 10**7, 4, "a.gif: it would be [0-9]+ pixels wide or high, and .gif has 65535"),
+        ("a.mp4", 10**6, 4, "and .mp4 has 16384"),
+        ("a.webp", 1, 1000, "and .webp has 16383"),
+        ("a.mp4", 4, 10**6, None),
+    ],
+)
+def test_sheets_that_a_format_does_not_take_are_refused_before_the_work(tmp_path, name, num, num_frames, words):
+    with nullcontext() if words is None else pytest.raises(RinError, match=words):
+        check_output(tmp_path / name, (3, 8, 32, 32), num, num_frames, None)
+
+
+def test_a_sheet_has_the_size_that_is_foretold():
+    clips = given(5, frames=3)
+    sides = clips.shape[1:]
+    assert tuple(contact_sheet(bordered(clips, 2)).shape[2:]) == sheet_size(15, sides, 3)
+    assert tuple(playing(bordered(clips, 2))[0].shape[2:]) == sheet_size(5, sides)
+
+
+def test_samples_are_not_mixed_with_what_is_in_a_folder(tmp_path):
+    (tmp_path / "old.png").touch()
+    with pytest.raises(RinError, match="something in it already"):
+        check_output(tmp_path, (3, 8, 8), 4, 1, None)
+
+
+def test_frames_that_no_memory_takes_are_refused():
+    model = moved(small(**GOING_ON))
+    with pytest.raises(RinError, match="do not fit into memory"):
+        roll(model, given(2), 10**16)
+
+
+def test_clips_of_a_class_go_on_from_held_out_ones_of_it(monkeypatch, tmp_path):
+    clips = given(5, frames=6)
+    held_out = MediaInMemory(clips, torch.tensor([0, 1, 1, 0, 1]), ("cat", "dog", "owl"))
+    monkeypatch.setattr(prediction, "_held_out", lambda _: held_out)
+    trained = Trained(moved(small(**{**GOING_ON, "num_classes": 3})), PROCESS, held_out.class_names)
+    for labels, places in ((None, [0, 1, 2, 3, 4, 0]), ([1, 1, 1, 1, 0, 0], [1, 2, 4, 1, 0, 3])):
+        found = prediction.held_out_frames(trained, tmp_path, 6, labels)
+        assert torch.equal(found, clips[places][:, :, :3])
+    with pytest.raises(RinError, match="holds no clips of class owl out: give --classes without it, or give a video"):
+        prediction.held_out_frames(trained, tmp_path, 2, [1, 2])

@@ -1,12 +1,13 @@
 """Prepared sets of clips: as their sources give them, cut as they were, and whole after an interruption."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from rin.core import files as files_module
 from rin.core.errors import RinError
-from rin.data import DataConfig, open_data, preparing
+from rin.data import DataConfig, how_cut, open_data, preparing
 from rin.data.config import ClipsConfig, MovingShapesConfig
 from rin.data.shard_writing import Preparation
 from rin.data.sources import open_source
@@ -94,6 +95,31 @@ def test_how_clips_are_cut_is_a_part_of_the_set(tmp_path, videos):
     command = "--frames 4 --clips.rate 25.0 --clips.stride 2 --clips.start 1 --clips.every 2"
     with pytest.raises(RinError, match=f"rin prepare .*videos .*out --size 16x24 --channels 1 {command}$"):
         opened(out, CLIP)
+
+
+def test_prepared_clips_are_cut_no_other_way(tmp_path, videos):
+    made = ClipsConfig(stride=2, rate=25.0)
+    prepared(videos, tmp_path / "out", CLIP, clips=made)
+    config = DataConfig(path=str(tmp_path / "out"))
+    assert how_cut(config) == how_cut(replace(config, clips=made)) == made
+    assert how_cut(replace(config, path=str(videos))) == ClipsConfig()
+    words = r"out was cut when it was prepared \(clips.rate 12.5 is asked for and was 25.0; clips.stride 1 .* was 2\)"
+    with pytest.raises(RinError, match=words):
+        opened(tmp_path / "out", CLIP, clips=ClipsConfig(rate=12.5))
+    prepared(tmp_path / "out", tmp_path / "smaller", (1, 4, 8, 12))
+    assert how_cut(replace(config, path=str(tmp_path / "smaller"))) == made
+
+
+def test_a_prepared_video_held_out_in_part_shares_no_frame_with_what_is_trained_on(tmp_path):
+    video(tmp_path / "videos" / "0.mp4", range(60))
+    prepared(tmp_path / "videos", tmp_path / "out", CLIP, clips=ClipsConfig(every=1))
+    for source in (tmp_path / "out", tmp_path / "videos"):
+        data = opened(source, CLIP, num_held_out=5, clips=ClipsConfig(every=1))
+        trained, held_out = (
+            {frame for clip in shown(part) for frame in clip} for part in (data.training, data.held_out)
+        )
+        assert held_out == set(range(8))
+        assert trained == set(range(8, 60))
 
 
 def told_settings(options, source):

@@ -86,20 +86,20 @@ def test_pictures_that_cannot_be_written_are_one_line(tmp_path, write, name):
 
 @pytest.mark.parametrize("name", ["a.png", "b.GIF", "c.npz", "folder", "deep/d.webp"])
 def test_places_that_can_be_written_pass_and_are_left_empty(tmp_path, name):
-    check_output(tmp_path / name)
+    check_output(tmp_path / name, (3, 8, 8), 4, 1, None)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_places_that_cannot_be_written_are_refused(tmp_path):
     with pytest.raises(RinError, match=r"as \.jpgg: take \.png"):
-        check_output(tmp_path / "a.jpgg")
+        check_output(tmp_path / "a.jpgg", (3, 8, 8), 4, 1, None)
     (tmp_path / "taken").write_text("")
     for name in ("taken/a.png", "taken"):
         with pytest.raises(RinError, match="cannot write to"):
-            check_output(tmp_path / name)
+            check_output(tmp_path / name, (3, 8, 8), 4, 1, None)
     (tmp_path / "b.png").mkdir()
     with pytest.raises(RinError, match="it is a folder"):
-        check_output(tmp_path / "b.png")
+        check_output(tmp_path / "b.png", (3, 8, 8), 4, 1, None)
 
 
 def test_an_animation_alone_wants_frames(tmp_path):

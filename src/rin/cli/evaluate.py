@@ -11,7 +11,7 @@ from rin.cli.arguments import parse
 from rin.core.compute import Compile, Precision, compiles, device, uses_bfloat16
 from rin.core.distributed import is_first
 from rin.core.errors import RinError
-from rin.core.files import written_whole
+from rin.core.files import check_writable, written_whole
 from rin.core.launch import processes
 from rin.diffusion import SamplerName, SamplingOptions
 from rin.evaluation.frechet import FeatureNetwork
@@ -71,9 +71,16 @@ def evaluate(arguments: list[str]) -> None:
 
 def _evaluate(chosen: EvaluateArguments) -> None:
     trained, run, where = load(chosen.run), Path(chosen.run), device()
+    if chosen.out is not None:
+        check_writable(chosen.out.parent)
+        if chosen.out.is_dir():
+            raise RinError(f"cannot write {chosen.out}: it is a folder")
     experiment = read_experiment(run) if run.is_dir() else None
     if experiment is None or len(experiment.model.shape) != 4:
         raise RinError(f"{chosen.run} is no run on clips: there are measures for these only, so far")
+    of_shapes = experiment.data.path == MOVING_SHAPES
+    if chosen.frames is not None and not of_shapes:
+        raise RinError("--frames is for moving-shapes, whose true future is known: leave it out")
     network = None if chosen.features is None else FeatureNetwork(chosen.features, where)
     options: SamplingOptions = {
         "sampler": chosen.sampler,
@@ -84,28 +91,27 @@ def _evaluate(chosen: EvaluateArguments) -> None:
     results: dict[str, Any] = {
         "run": chosen.run, "num": chosen.num, "seed": chosen.seed,
         "sampler": chosen.sampler or trained.process.config.sampler,
-        "steps": chosen.steps or trained.process.config.num_steps,
+        "steps": trained.process.config.num_steps if chosen.steps is None else chosen.steps,
     }  # fmt: skip
     lines: list[str] = []
-    if network is None or experiment.data.path == MOVING_SHAPES:
-        shapes = measured_shapes(trained, run, chosen.num, chosen.frames, chosen.seed, chosen.batch_size, **options)
-        results["moving_shapes"] = shapes.to_json()
-        lines.append(shapes.describe())
     if network is not None:
         results["frechet_video_distance"] = frechet_video_distance(
             trained, run, network, chosen.num, chosen.seed, chosen.batch_size, **options
         )
         lines.append(f"Frechet video distance, {chosen.num} clips a side: {results['frechet_video_distance']:.4g}")
+    if network is None or of_shapes:
+        shapes = measured_shapes(trained, run, chosen.num, chosen.frames, chosen.seed, chosen.batch_size, **options)
+        results["moving_shapes"] = shapes.to_json()
+        lines.append(shapes.describe())
     if not is_first():
         return
+    print("\n".join(lines))
     if chosen.out is not None:
         _write(results, chosen.out)
-    print("\n".join(lines))
 
 
 def _write(results: dict[str, Any], path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as temporary:
             temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     except OSError as error:

@@ -15,7 +15,7 @@ from rin.core.errors import RinError, unknown
 from rin.core.launch import processes
 from rin.diffusion import SamplerName, SamplingOptions
 from rin.evaluation.outputs import check_output, wants_frames, write_clips, write_samples
-from rin.evaluation.rollout import sample_clips
+from rin.evaluation.rollout import num_blocks, sample_clips
 from rin.evaluation.sampling import sample_pictures, spread_labels
 from rin.prediction import held_out_frames, last_frames
 from rin.run import Trained, load
@@ -84,12 +84,13 @@ def sample(arguments: list[str]) -> None:
 
 
 def _sample(chosen: SampleArguments) -> None:
-    check_output(chosen.out)
-    if not 0 < chosen.fps <= 240:
-        raise RinError(f"--fps {chosen.fps}: take a number above 0, 240 at most")
+    if not 0.1 <= chosen.fps <= 240:
+        raise RinError(f"--fps {chosen.fps}: take 0.1 to 240")
     trained = load(chosen.run)
     clips = len(trained.model.config.shape) == 4
     num = (8 if clips else 64) if chosen.num is None else chosen.num
+    if num < 1:
+        raise RinError(f"--num {num}: take 1 or more")
     classes = parse_classes(chosen.classes, trained)
     labels = spread_labels(classes, num) if classes else None
     where = device()
@@ -120,6 +121,7 @@ def _pictures(
     for name, given in (("--context", chosen.context), ("--frames", chosen.frames)):
         if given is not None:
             raise RinError(f"{name} is for models of clips, and this one draws pictures: leave it out")
+    check_output(chosen.out, trained.model.config.shape, num, 1, columns)
     moments = _FRAMES if wants_frames(chosen.out) else 0
     sampled = sample_pictures(
         trained.model, trained.process, labels, num, chosen.seed, chosen.batch_size, moments, **options
@@ -136,13 +138,15 @@ def _clips(
     columns: int | None,
     options: SamplingOptions,
 ) -> None:
-    config, run = trained.model.config, Path(chosen.run)
+    config = trained.model.config
+    num_frames = config.shape[1] if chosen.frames is None else chosen.frames
+    num_blocks(config, num_frames)  # refuses what cannot be drawn
+    check_output(chosen.out, config.shape, num, config.num_context_frames + num_frames, columns)
     context = None
     if chosen.context is not None:
-        context = last_frames(chosen.context, trained, run).expand(num, -1, -1, -1, -1)
+        context = last_frames(chosen.context, trained).expand(num, -1, -1, -1, -1)
     elif config.num_context_frames:
-        context = held_out_frames(trained, run, num)
-    num_frames = config.shape[1] if chosen.frames is None else chosen.frames
+        context = held_out_frames(trained, Path(chosen.run), num, labels)
     drawn = sample_clips(
         trained.model, trained.process, labels, context, num, num_frames, chosen.seed, chosen.batch_size, **options
     )

@@ -19,6 +19,9 @@ UNFINISHED = ".unfinished"
 LOCK = ".lock"
 """The file in a folder that whoever writes to the folder has locked."""
 
+_PROBE = ".rin-"
+"""How the name of a file begins that is written to see whether one can be."""
+
 _PATIENCE = 1.0
 """Seconds to ask for a lock: someone who only looks holds it for an instant, and a killed process for a moment more."""
 
@@ -37,6 +40,26 @@ def written_whole(path: Path) -> Generator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: Path) -> None:
+    """Makes a folder, and makes sure that files can be written to it.
+
+    Raises:
+        RinError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"{_PROBE}{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RinError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def is_probe(path: Path) -> bool:
+    """Whether a file is there for an instant, for `check_writable` in some process."""
+    return path.name.startswith(_PROBE)
 
 
 def flush(path: Path) -> None:

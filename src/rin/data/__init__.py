@@ -3,7 +3,7 @@
 from rin.data.config import DataConfig
 from rin.data.decoding import decode
 from rin.data.media_sets import MediaSet, on_device
-from rin.data.opening import OpenedData, open_data
+from rin.data.opening import OpenedData, how_cut, open_data
 from rin.data.pixels import to_floats, to_pictures
 from rin.data.stream import Batch, Order, batches, joint_batches
 
@@ -15,6 +15,7 @@ __all__ = [
     "Order",
     "batches",
     "decode",
+    "how_cut",
     "joint_batches",
     "on_device",
     "open_data",

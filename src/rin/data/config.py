@@ -8,6 +8,9 @@ from rin.core.seeds import check_seed
 BUILT_IN = ("digits", "moving-shapes")
 """The sets that need no path."""
 
+_HIGHEST_RATE = 1000
+"""Frames a second, of fast cameras; far more would give clips of one frame shown again and again."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipsConfig:
@@ -19,7 +22,7 @@ class ClipsConfig:
 
     rate: float = 0.0
     """Frames a second that videos are read at, each frame the one that is shown at that time; 0 is a video's own
-    average rate."""
+    average rate, as its file tells it."""
 
     stride: int = 1
     """A clip takes one of so many of these frames."""
@@ -31,8 +34,10 @@ class ClipsConfig:
     """Frames from the beginning of one clip of a video to that of the next; 0 is a clip's own length."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate < float("inf"):
-            raise RinError(f"clips.rate is {self.rate}: give frames a second, or 0 for each video's own")
+        if not 0 <= self.rate <= _HIGHEST_RATE:
+            raise RinError(
+                f"clips.rate is {self.rate}: give frames a second, {_HIGHEST_RATE} at most, or 0 for each video's own"
+            )
         if self.stride < 1:
             raise RinError(f"clips.stride is {self.stride}: give 1 to take every frame, or more")
         for name in ("start", "every"):

@@ -64,6 +64,9 @@ class Encoded:
     """The video that each clip of this set was cut out of: clips of one are too much alike for some of them to be
     trained on and others held out. Empty if no example is related to others."""
 
+    overlap: int = 0
+    """How many of the clips that follow a clip of a family share a part of it."""
+
     passed_over: tuple[str, ...] = ()
     """The names of what could not be opened, and of which there is nothing in this set."""
 
@@ -109,15 +112,18 @@ def cut_held_out(whole: Encoded, num_held_out: int) -> tuple[Encoded, Encoded]:
     The held-out part has `num_held_out` pictures, a tenth of the set at most, always the same ones and in a mixed
     order; the rest keeps its order. Of a set in groups it is whole groups, as few as give so many, and a part of one
     more: mixed as groups are, and no more, so that little is read for it. Of clips it is those of whole videos, as
-    many as fit, and the beginning of one if none fits.
+    many as fit, and the beginning of one if none fits; the clips that share a part of that are in neither.
     """
     order = _families_mixed(whole) if len(whole.families) else _mixed(whole)
-    count = min(num_held_out, len(whole) // 10)
-    if len(whole.families):
+    count, left_out = min(num_held_out, len(whole) // 10), 0
+    if count and len(whole.families):
         begins_another = whole.families[order[1 : count + 1]] != whole.families[order[:count]]
-        count = int(begins_another.nonzero().max()) + 1 if begins_another.any() else count
+        if begins_another.any():
+            count = int(begins_another.nonzero().max()) + 1
+        else:
+            left_out = whole.overlap
     held_out = replace(whole.select(order[:count]).ungrouped(), passed_over=())
-    return whole.select(order[count:].sort().values), held_out
+    return whole.select(order[count + left_out :].sort().values), held_out
 
 
 def sample_held_out(split: Encoded, num_held_out: int) -> Encoded:

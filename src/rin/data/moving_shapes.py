@@ -36,6 +36,9 @@ Frames = Sequence[int] | Int[ndarray, "f"]
 _ATTEMPTS = 1000
 """Scenes that are drawn and thrown away at most for one that is as asked."""
 
+_AT_A_TIME = 2**22
+"""Distances between shapes that are worked out at once."""
+
 _TOUCHING = 1.0
 """Pixels between two circles within which neither hiding nor keeping apart is said to be certain."""
 
@@ -179,7 +182,19 @@ def draw_scenes(
     Raises:
         RinError: no scene is as asked.
     """
-    frames, waiting = range(num_frames), np.arange(len(rows))
+    at_a_time = max(1, _AT_A_TIME // (num_frames * config.num_shapes**2))
+    parts = [
+        _drawn_scenes(config, canvas, range(num_frames), rows[first : first + at_a_time])
+        for first in range(0, max(1, len(rows)), at_a_time)
+    ]
+    names = ("kinds", "colours", "begin", "velocity")
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _drawn_scenes(
+    config: MovingShapesConfig, canvas: tuple[int, int], frames: range, rows: Int[ndarray, "n"]
+) -> Scenes:
+    waiting = np.arange(len(rows))
     found: Scenes | None = None
     for attempt in range(_ATTEMPTS):
         drawn, crowded = _attempt(config, canvas, rows[waiting], attempt)
@@ -193,7 +208,7 @@ def draw_scenes(
             return replace(found)  # what `found` has worked out of its first scenes is no longer true
     raise RinError(
         f"no moving shapes are as asked ({config.num_shapes} on {canvas[0]}x{canvas[1]}, {config.min_bounces} bounces "
-        f"in {num_frames} frames): take longer clips, faster or smaller shapes, or fewer bounces"
+        f"in {len(frames)} frames): take longer clips, faster or smaller shapes, or fewer bounces"
     )
 
 

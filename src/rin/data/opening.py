@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from rin.core.errors import RinError
-from rin.data.config import DataConfig
+from rin.data.config import BUILT_IN, ClipsConfig, DataConfig
 from rin.data.decoding import Shape, check_shape, printable
 from rin.data.digits import open_digits
 from rin.data.encoded import Encoded, FileKind, cut_held_out, sample_held_out
 from rin.data.folders import PICTURE_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, files_in, open_folder
 from rin.data.media_sets import MediaSet, open_media
 from rin.data.moving_shapes import open_moving_shapes
-from rin.data.prepared import PreparedMedia, check_takes, is_prepared, open_split, read_set
+from rin.data.prepared import PreparedMedia, check_takes, cut_by, is_prepared, open_split, read_set
 from rin.data.streaming import streamed_splits
 from rin.data.tables import open_dataset, open_hub, open_parquet, parquet_splits
 from rin.data.tars import open_tars
@@ -133,6 +133,7 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         return {config.split: partial(open_moving_shapes, config.moving_shapes, shape)}
     if path.is_dir() and is_prepared(path):
         stored = read_set(path)
+        how_cut(config)  # nothing can be cut in another way any more
         return {split: partial(open_split, path, stored, split) for split in stored["splits"]}
     kind = "video" if len(shape) == 4 else "picture"
     if config.stream:
@@ -152,6 +153,29 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         if kind == "video"
         else splits
     )
+
+
+def how_cut(config: DataConfig) -> ClipsConfig:
+    """How clips are cut out of videos: as configured; those of a prepared set as they were when it was made.
+
+    Raises:
+        RinError: the set's were cut in another way than the configuration asks for.
+    """
+    path = Path(config.path).expanduser()
+    if config.path in BUILT_IN or not (path.is_dir() and is_prepared(path)):
+        return config.clips
+    found, usual = cut_by(read_set(path)), ClipsConfig()
+    if config.clips not in (usual, found):
+        asked = [
+            f"clips.{name} {value} is asked for and was {getattr(found, name)}"
+            for name, value in vars(config.clips).items()
+            if value != getattr(found, name)
+        ]
+        raise RinError(
+            f"{printable(path)} was cut when it was prepared ({'; '.join(asked)}): leave the options out, or prepare "
+            "another set with them"
+        )
+    return found
 
 
 def _clips(open_videos: Callable[[], Encoded], config: DataConfig, shape: Shape) -> Encoded:

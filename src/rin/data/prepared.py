@@ -25,6 +25,7 @@ from rin.data.config import ClipsConfig
 from rin.data.decoding import Clip, Footage, Picture, Shape, check_shape, fitted, in_channels, printable
 from rin.data.encoded import Encoded
 from rin.data.shards import Shards
+from rin.data.videos import overlap_of
 
 FORMAT_VERSION = 1
 """Of `set.json` and `preparing.json`; raised when old sets can no longer be read as they are."""
@@ -109,9 +110,21 @@ def read_set(folder: Path) -> dict[str, Any]:
             _counts([*split["shards"], split["num_broken"]])
             if CLIPS_A_VIDEO in split and sum(_counts(split[CLIPS_A_VIDEO])) != sum(split["shards"]):
                 raise ValueError(f"{CLIPS_A_VIDEO} are not as many clips as there are")
+        cut_by(stored)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _no_set(folder / SET, error) from error
     return stored
+
+
+def cut_by(stored: Mapping[str, Any]) -> ClipsConfig:
+    """How the clips of a prepared set were cut out of videos, of which `set.json` says `stored`.
+
+    Raises:
+        RinError: in a way that there is none.
+    """
+    settings = stored["settings"]
+    told = {name: settings[f"clips.{name}"] for name in CUT_BY if f"clips.{name}" in settings}
+    return ClipsConfig(**told)
 
 
 def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedMedia:
@@ -145,6 +158,7 @@ def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedM
         shards=shards,
         kind="clip" if len(shards.shape) == 4 else "picture",
         families=torch.arange(len(families)).repeat_interleave(families),
+        overlap=overlap_of(shards.shape[1], cut_by(stored)) if len(families) else 0,
     )
 
 

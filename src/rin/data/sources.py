@@ -13,7 +13,7 @@ from rin.data.cutting import Cut
 from rin.data.decoding import printable
 from rin.data.encoded import Encoded
 from rin.data.folders import SUFFIXES, files_in
-from rin.data.opening import open_splits
+from rin.data.opening import how_cut, open_splits
 from rin.data.prepared import CUT_BY, SPLIT_NAME, PreparedMedia, check_frames, size_text
 from rin.data.shard_writing import Preparation
 
@@ -84,7 +84,7 @@ def open_source(preparation: Preparation) -> Source:
     }
     if frames:
         settings["frames"] = frames[0]
-        settings |= {f"clips.{name}": getattr(preparation.clips, name) for name in CUT_BY}
+        settings |= {f"clips.{name}": getattr(how_cut(config), name) for name in CUT_BY}
     settings["fingerprint"] = _fingerprint(files, splits, config)
     return Source(
         splits=splits,

@@ -15,7 +15,7 @@ from rin.data.config import ClipsConfig
 from rin.data.cutting import Cut, FirstClip, cut
 from rin.data.decoding import BrokenMediaError, Footage
 from rin.data.encoded import Encoded
-from rin.data.videos import Video, look_into, span_of
+from rin.data.videos import Video, look_into, overlap_of, span_of
 
 _NUM_NAMED = 5
 """Videos shorter than a clip that are named."""
@@ -66,6 +66,7 @@ def all_clips(videos: Encoded, num_frames: int, config: ClipsConfig, skip_broken
         class_names=videos.class_names,
         kind="clip",
         families=of_video,
+        overlap=overlap_of(num_frames, config),
         passed_over=passed_over,
     )
 

@@ -77,6 +77,11 @@ def span_of(num_frames: int, config: ClipsConfig) -> int:
     return (num_frames - 1) * config.stride + 1
 
 
+def overlap_of(num_frames: int, config: ClipsConfig) -> int:
+    """How many of the clips that follow a clip of a video share a part of it."""
+    return (span_of(num_frames, config) - 1) // config.every if config.every else 0
+
+
 def look_into(source: bytes | Path) -> Video:
     """A video by its header; nothing is decoded, and all packets are read only if the header tells no length.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rin.core.errors import RinError
-from rin.core.files import written_whole
+from rin.core.files import check_writable, is_probe, written_whole
 from rin.core.optional import pyav
 from rin.core.shapes import Clips, Media
 from rin.evaluation.pictures import (
@@ -18,34 +18,52 @@ from rin.evaluation.pictures import (
     save_animation,
     save_image,
     save_video,
+    sheet_size,
 )
 from rin.evaluation.sampling import Sampled
 
 _GRIDS, _ANIMATION, _VIDEO, _ARRAYS = (".png", ".webp", ".bmp"), ".gif", ".mp4", ".npz"
 
+_MOST_PIXELS = {".webp": 16383, ".gif": 65535, ".mp4": 16384}
+"""Of width and height, by format."""
 
-def check_output(path: Path) -> None:
+
+def check_output(path: Path, shape: Sequence[int], num: int, num_frames: int, columns: int | None) -> None:
     """Makes sure, before the work, that samples can be written to `path`.
 
+    Args:
+        path: where to.
+        shape: of the model: pictures (c h w) or clips (c f h w).
+        num: samples.
+        num_frames: of each clip, given ones among them.
+        columns: samples in a row; about a square if None.
+
     Raises:
-        RinError: the ending is none that we write, or the place cannot be written.
+        RinError: the ending is none that we write such samples as, the format has no pictures of that size, or the
+            place cannot be written or is a folder with something in it.
     """
-    if path.suffix and path.suffix.lower() not in (*_GRIDS, _ANIMATION, _VIDEO, _ARRAYS):
+    ending, are_clips = path.suffix.lower(), len(shape) == 4
+    if ending and ending not in (*_GRIDS, _ANIMATION, _VIDEO, _ARRAYS):
         raise RinError(
             f"cannot write samples as {path.suffix}: take .png, .gif, .mp4 (clips), .npz, or a folder (no ending)"
         )
-    if path.suffix.lower() == _VIDEO:
+    if ending == _VIDEO:
+        if not are_clips:
+            raise RinError("this model draws pictures, and an .mp4 is for clips: take .png, .gif, .npz, or a folder")
         pyav("to write an MP4")
-    folder = path.parent if path.suffix else path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".rin-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise RinError(f"cannot write to {folder}: {error.strerror or error}") from error
-    if path.suffix and path.is_dir():
+    if ending in _MOST_PIXELS:
+        as_sheet = are_clips and ending in _GRIDS
+        most = max(sheet_size(num * num_frames if as_sheet else num, shape, num_frames if as_sheet else columns))
+        if most > _MOST_PIXELS[ending]:
+            raise RinError(
+                f"cannot write {path}: it would be {most} pixels wide or high, and {ending} has {_MOST_PIXELS[ending]} "
+                "at most: take a lower --num, .npz, or a folder"
+            )
+    check_writable(path.parent if ending else path)
+    if ending and path.is_dir():
         raise RinError(f"cannot write {path}: it is a folder")
+    if not ending and any(not is_probe(file) for file in path.iterdir()):  # another process looks, too
+        raise RinError(f"cannot write samples to {path}: there is something in it already, give a new folder")
 
 
 def wants_frames(path: Path) -> bool:
@@ -65,8 +83,6 @@ def write_samples(
         RinError: the place cannot be written.
     """
     ending = path.suffix.lower()
-    if ending == _VIDEO:
-        raise RinError("this model draws pictures, and an .mp4 is for clips: take .png, .gif, .npz, or a folder")
     if ending in _GRIDS:
         save_image(grid(sampled.pictures, columns), path)
     elif ending == _ANIMATION:

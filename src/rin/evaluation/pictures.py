@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,18 +34,38 @@ def grid(pictures: Pictures, columns: int | None = None) -> Sheet:
         columns: pictures in a row; about a square if None.
     """
     count, channels, height, width = pictures.shape
-    factor = max(1, math.ceil(_SMALLEST_SIDE / min(height, width)))
-    pictures = pictures.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-    height, width = height * factor, width * factor
-    gap = max(2, round(_GAP * min(height, width)))
-    columns = min(columns or math.ceil(math.sqrt(count)), count)
-    rows = math.ceil(count / columns)
-    size = (1, channels, rows * (height + gap) + gap, columns * (width + gap) + gap)
-    canvas = torch.full(size, _GREY, dtype=torch.uint8)
+    laid = _laid_out(count, height, width, columns)
+    pictures = pictures.repeat_interleave(laid.factor, dim=2).repeat_interleave(laid.factor, dim=3)
+    canvas = torch.full((1, channels, *laid.size), _GREY, dtype=torch.uint8)
     for place, picture in enumerate(pictures):
-        top, left = (gap + (place // columns) * (height + gap), gap + (place % columns) * (width + gap))
-        canvas[0, :, top : top + height, left : left + width] = picture
+        row, column = divmod(place, laid.columns)
+        top, left = laid.gap + row * laid.down, laid.gap + column * laid.across
+        canvas[0, :, top : top + laid.down - laid.gap, left : left + laid.across - laid.gap] = picture
     return canvas
+
+
+def sheet_size(count: int, shape: Sequence[int], columns: int | None = None) -> tuple[int, int]:
+    """Height and width of a `grid` of so many pictures (c h w), or of frames of clips (c f h w) in their borders."""
+    height, width = shape[-2:]
+    edges = 2 * _edge(height, width) if len(shape) == 4 else 0
+    return _laid_out(count, height + edges, width + edges, columns).size
+
+
+class _LaidOut(NamedTuple):
+    factor: int  # by which pictures are enlarged
+    columns: int
+    gap: int
+    down: int  # from one to the next
+    across: int
+    size: tuple[int, int]  # of the whole
+
+
+def _laid_out(count: int, height: int, width: int, columns: int | None) -> _LaidOut:
+    factor = max(1, math.ceil(_SMALLEST_SIDE / min(height, width)))
+    gap = max(2, round(_GAP * factor * min(height, width)))
+    columns = min(columns or math.ceil(math.sqrt(count)), count)
+    down, across = factor * height + gap, factor * width + gap
+    return _LaidOut(factor, columns, gap, down, across, (-(-count // columns) * down + gap, columns * across + gap))
 
 
 GIVEN, DRAWN = (70, 130, 255), (255, 140, 0)
@@ -52,14 +73,18 @@ GIVEN, DRAWN = (70, 130, 255), (255, 140, 0)
 
 
 def bordered(clips: Clips, num_given: int) -> UInt8[Tensor, "b 3 f down across"]:
-    """Clips (b c f h w) in colour, each frame in a border that tells the first `num_given` from those drawn."""
+    """Clips (b c f h w) in opaque colour, each frame in a border that tells the first `num_given` from those drawn."""
     count, channels, frames, height, width = clips.shape
-    edge = max(1, min(height, width) // 24)
+    edge = _edge(height, width)
     shown = torch.empty(count, 3, frames, height + 2 * edge, width + 2 * edge, dtype=torch.uint8)
     for colour, place in ((GIVEN, slice(None, num_given)), (DRAWN, slice(num_given, None))):
         shown[:, :, place] = torch.tensor(colour, dtype=torch.uint8)[:, None, None, None]
-    shown[..., edge:-edge, edge:-edge] = clips if channels == 3 else clips[:, :1]
+    shown[..., edge:-edge, edge:-edge] = clips[:, :3] if channels >= 3 else clips[:, :1]
     return shown
+
+
+def _edge(height: int, width: int) -> int:
+    return max(1, min(height, width) // 24)
 
 
 def contact_sheet(clips: Clips) -> Sheet:
@@ -126,12 +151,13 @@ def save_video(frames: Sequence[Pictures], path: Path, rate: float) -> None:
     height, width = images[0].shape[:2]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as temporary, av.open(str(temporary), "w", format="mp4") as opened:
+        # as a file: what comes before a colon in a name is none of libav's protocols
+        with written_whole(path) as temporary, av.open(f"file:{temporary}", "w", format="mp4") as opened:
             stream = opened.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000), options={"crf": "12"})
             stream.pix_fmt, stream.height, stream.width = "yuv420p", height + height % 2, width + width % 2
             for image in images:
                 even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
                 opened.mux(stream.encode(av.VideoFrame.from_ndarray(even)))
             opened.mux(stream.encode())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, av.error.FFmpegError) as error:
         raise RinError(f"cannot write {path}: {error}") from error

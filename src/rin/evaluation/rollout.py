@@ -44,7 +44,7 @@ def sample_clips(
     num_frames: int,
     seed: int,
     batch_size: int,
-    carry_latents: bool = True,
+    carry_latents: bool = False,
     **options: Unpack[SamplingOptions],
 ) -> UInt8[Tensor, "num c drawn h w"]:
     """Draws `num` clips of `num_frames` frames, shared out over the processes; every process gets all of them.
@@ -64,7 +64,8 @@ def sample_clips(
             picture, for which it must have learned from pictures too.
         seed: of the noise.
         batch_size: how many at a time.
-        carry_latents: whether the latents of a block's last step warm-start the next block's first.
+        carry_latents: whether the latents of a block's last step warm-start the next block's first; measured, that
+            brings nothing (docs/video.md).
         **options: see `SamplingOptions`.
 
     Returns:
@@ -80,23 +81,31 @@ def sample_clips(
     num_steps = options.get("num_steps") or process.config.num_steps
 
     channels, most, height, width = model.config.shape
+    given = 0 if context is None else context.shape[2]
     shape = (channels, 1 if num_frames == 1 and context is None else most, height, width)
 
     def draw(share: Share) -> Clips:
         count, latents = len(share.places), None
-        clips = torch.empty(count, channels, 0, height, width, dtype=torch.uint8)
-        clips = clips if context is None else context[share.places].cpu()
-        given = clips.shape[2]
-        for block in range(blocks):
-            last = to_floats(clips[:, :, -model.config.num_context_frames :]) if given else None
+        clips = _room_for((count, channels, given + blocks * shape[1], height, width))
+        if context is not None:
+            clips[:, :, :given] = context[share.places].cpu()
+        for block, end in enumerate(range(given, clips.shape[2], shape[1])):
+            last = to_floats(clips[:, :, end - model.config.num_context_frames : end]) if given else None
             of_block: SamplingOptions = {**options, "block": block, "latents": latents if carry_latents else None}
             steps = seeded_steps(model, process, share.labels, count, seed, share.first, last, shape, **of_block)
             final = last_of(bar.counted(steps))
-            clips, latents = torch.cat([clips, to_pictures(final.x_0.cpu())], dim=2), final.latents
+            clips[:, :, end : end + shape[1]], latents = to_pictures(final.x_0.cpu()), final.latents
         return clips[: share.count, :, given : given + num_frames]
 
     with progress_bar("sampling", len(shares) * blocks * num_steps) as bar:
         return of_all([draw(share) for share in shares], num)
+
+
+def _room_for(shape: tuple[int, ...]) -> Clips:
+    try:
+        return torch.empty(shape, dtype=torch.uint8)
+    except RuntimeError as error:  # PyTorch has no name for it
+        raise RinError(f"{'x'.join(map(str, shape))} numbers do not fit into memory: draw fewer frames") from error
 
 
 def check_context(config: RINConfig, context: Clips | None) -> None:
