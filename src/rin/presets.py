@@ -196,13 +196,14 @@ def moving_shapes() -> ExperimentConfig:
 def moving_shapes_64() -> ExperimentConfig:
     """Generated clips of 64x64 for one GPU: 11 frames after 5 given ones, of three shapes. All of it is ours.
 
-    The clips are as long and large as those of kinetics-600; the network has a thirteenth of its weights. Not yet run.
+    The clips are as long and large as those of kinetics-600; the network has a thirteenth of its weights. Muon and the
+    positions are those of moving-shapes. Not yet run.
     """
     return ExperimentConfig(
         model=RINConfig(
             shape=(3, 11, 64, 64), patch_size=4, temporal_patch_size=2, num_context_frames=5, num_latents=128,
             latent_dim=512, interface_dim=256, compute_depth=(2, 2, 2), num_heads=8, num_read_write_heads=8,
-            latent_mlp_ratio=4, interface_mlp_ratio=2,
+            latent_mlp_ratio=4, interface_mlp_ratio=2, position_deviation=1.0,
         ),
         diffusion=DiffusionConfig(prediction="x", loss_space="x", sampler="ddim", num_steps=50),
         data=DataConfig(
@@ -213,7 +214,7 @@ def moving_shapes_64() -> ExperimentConfig:
             ),
         ),
         training=TrainingConfig(
-            num_steps=20_000, batch_size=64, optimiser="adamw", learning_rate=1e-3, betas=(0.9, 0.99),
+            num_steps=20_000, batch_size=64, optimiser="muon", learning_rate=4e-3, betas=(0.95, 0.99),
             lr_schedule="cosine", warmup_steps=1_000, average_decay=0.999, average_warmup=True, held_out_every=2_000,
             sample_every=2_000, checkpoint_every=2_000,
         ),
