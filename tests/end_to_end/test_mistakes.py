@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from tests.end_to_end.commands import TINY, assert_one_line, rin
+from tests.end_to_end.commands import TINY, assert_one_line, ended, rin, start
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +138,9 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path)
     assert "step-000000001" in result.stderr.splitlines()[-1]
     assert [path.read_bytes() for path in kept] == before
     assert rin(*command, "--training.num-steps", "3").returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_mistakes_are_one_line_whatever_the_terminal_can_show(encoding):
+    mistaken = start("train", "digits", "--training.nm-steps", "3", environment={"PYTHONIOENCODING": encoding})
+    assert_one_line(ended(mistaken), "Unrecognized options: --training.nm-steps", "did you mean --training.num-steps?")

@@ -137,7 +137,7 @@ def test_torchrun_samples_and_passes_a_mistake_on(tmp_path, alone):
     assert done.stdout == f"3 samples in {tmp_path / 'three.npz'}\n"
     refused = run("sample", alone, "--num", "0", "--out", tmp_path / "none.npz")
     assert refused.returncode == 1
-    assert "rin: 0 samples: take 1 or more" in refused.stderr
+    assert "rin: --num 0: take 1 or more" in refused.stderr
 
 
 @pytest.mark.slow

@@ -12,6 +12,9 @@ from rin.core.errors import RinError
 Arguments = TypeVar("Arguments")
 
 
+_RULE = "[─-]{20,}"
+
+
 def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Arguments | None = None) -> Arguments:
     """The arguments as an instance of `kind`, whose fields and docstrings make the options and their help.
 
@@ -33,8 +36,9 @@ def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Argum
 
 def _one_line(box: str, prog: str) -> str:
     """The message of one of tyro's boxes, with the first option that it thinks was meant."""
-    lines = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
-    message, *rest = (part.strip() for part in " ".join(lines).split("─" * 20) if part.strip("─ "))
+    framed = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    lines = framed or box.splitlines()[2:]  # without a frame, where the terminal has no UTF-8, below a title and a rule
+    message, *rest = (" ".join(part.split()) for part in re.split(_RULE, " ".join(lines)) if part.strip())
     refused = re.match(r"Error parsing experiment[\w.]*: ", message)  # by a configuration, in words of its own
     if refused:
         return message[refused.end() :]
