@@ -17,7 +17,8 @@ from rin.data.moving_shapes import draw_scenes
 from rin.data.opening import open_held_out
 from rin.data.videos import look_into
 from rin.diffusion import SamplingOptions
-from rin.evaluation.frechet import FeatureNetwork, feature_statistics, frechet_distance
+from rin.evaluation.features import FeatureNetwork
+from rin.evaluation.frechet import feature_statistics, frechet_distance
 from rin.evaluation.rollout import sample_clips
 from rin.evaluation.shapes import ShapesMeasures, measure_shapes
 from rin.experiment import ExperimentConfig

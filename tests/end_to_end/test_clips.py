@@ -143,8 +143,8 @@ def test_mistakes_of_measuring_are_one_line(predicting, tmp_path, monkeypatch, c
     assert words in told[0]
 
 
-def test_frames_to_measure_are_for_shapes_alone(generating, tmp_path, capsys):
-    assert run("evaluate", generating, "--frames", "6", "--features", tmp_path / "any.pt") == 2
+def test_frames_to_measure_are_for_shapes_alone(generating, capsys):
+    assert run("evaluate", generating, "--frames", "6") == 2
     assert "--frames is for moving-shapes" in capsys.readouterr().err
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-GUIDES = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("scale.md", "video.md")]
+GUIDES = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("scale.md", "video.md", "evaluation.md")]
 ARGUMENTS = {
     "sample": SampleArguments,
     "evaluate": EvaluateArguments,

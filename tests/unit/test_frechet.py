@@ -8,7 +8,8 @@ import torch
 from scipy.linalg import sqrtm
 
 from rin import RinError
-from rin.evaluation.frechet import FeatureNetwork, FeatureStatistics, feature_statistics, frechet_distance
+from rin.evaluation.features import FeatureNetwork
+from rin.evaluation.frechet import FeatureStatistics, feature_statistics, frechet_distance
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # the tests' own use of it
 CPU = torch.device("cpu")
@@ -198,7 +199,7 @@ def test_a_file_that_names_a_python_function_runs_nothing(part, tmp_path):
     [
         (Two(), r"gives tuple"),
         (Flat(), r"gives torch.float32 \(4,\)"),
-        (Fewer(), r"\(3, 324\) for 4 clips"),
+        (Fewer(), r"\(3, 324\) for the features of 4 clips"),
         (Infinite(), r"NaN or infinity"),
         (Features(Means()), r"fails at uint8 4x3x6x6.*"),
     ],

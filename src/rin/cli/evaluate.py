@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from rin.assessment import Samples, drawn_samples, given_samples, held_out_loss, neighbours_sheet, reference_of
 from rin.cli.arguments import parse
 from rin.core.compute import Compile, Precision, compiles, device, uses_bfloat16
 from rin.core.distributed import is_first
@@ -14,37 +15,71 @@ from rin.core.errors import RinError
 from rin.core.files import check_writable, written_whole
 from rin.core.launch import processes
 from rin.diffusion import SamplerName, SamplingOptions
-from rin.evaluation.frechet import FeatureNetwork
+from rin.evaluation.features import FeatureNetwork
+from rin.evaluation.pictures import save_image
+from rin.evaluation.quality import PictureMeasures, table
 from rin.prediction import MOVING_SHAPES, frechet_video_distance, measured_shapes
-from rin.run import load, read_experiment
+from rin.run import CONFIG, Trained, load, read_experiment
+from rin.training import checkpoint
+
+_CLIPS, _PICTURES = 256, 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateArguments:
-    """Measures the clips that a run draws.
+    """Measures what a model draws, or pictures from anywhere.
 
-    A run on moving-shapes: how far each predicted shape is from where it must be, by frame, beside the same of copying
-    the last given frame and of going on without bounces. With --features: the Frechet video distance (FVD) to held-out
-    clips.
+    Pictures, through the feature network of --features, against a reference set: Frechet distance (FID), kernel
+    distance (KID), precision and recall, density and coverage, nearest neighbours; with a network that classifies, too,
+    Inception Score and class accuracy. Of a run, the held-out loss by noise level.
+
+    Clips of a run on moving-shapes: how far each predicted shape is from where it must be, by frame, beside the same
+    of copying the last given frame and of going on without bounces. With --features: the Frechet video distance (FVD)
+    to held-out clips.
     """
 
-    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run's folder."""
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|PICTURES")]
+    """A run's folder, a saved model's or a Hub name; or pictures: an .npz file, a folder, a tar or a parquet file."""
 
-    num: int = 256
-    """Clips to draw."""
+    num: int | None = None
+    """How many; if absent 256 clips, 10000 drawn pictures, or all that are given."""
+
+    features: Path | None = None
+    """A TorchScript network that maps uint8 pictures (b c h w) or clips (b c f h w) to features (b d)."""
+
+    reference: str | None = None
+    """What pictures are measured against: a set, as --data.path has it, or an .npz that --keep-reference wrote or that
+    has mu and sigma; what the run was trained on if absent."""
+
+    reference_split: str = "train"
+    """The split of that set."""
+
+    keep_reference: Path | None = None
+    """An .npz file for what is taken of the reference set, to be given as --reference another time."""
+
+    shape: tuple[int, int, int] | None = None
+    """Channels, height, width that pictures of a folder, a tar or a parquet file are measured at."""
+
+    keep: Path | None = None
+    """A folder for the pictures that are drawn; with it, an interrupted evaluation goes on where it was."""
+
+    neighbours: Path | None = None
+    """A picture (.png) of those samples that are most like copies, each beside its nearest of the reference set."""
 
     frames: int | None = None
     """Frames to predict of moving-shapes, block after block; the model's own if absent."""
-
-    features: Path | None = None
-    """A TorchScript network that maps uint8 clips (b c f h w) to features (b d), for the Frechet distance."""
 
     steps: int | None = None
     """Steps of sampling; the model's own if absent."""
 
     sampler: SamplerName | None = None
     """ddpm, ddpm-small or ddim; the model's own if absent."""
+
+    schedule: str | None = None
+    """gamma(t) of sampling, as in cosine or sigmoid@-3,3,0.9; the model's own if absent."""
+
+    guidance: float = 0.0
+    """Strength of classifier-free guidance; needs a model trained with label dropping."""
 
     seed: int = 0
     """Of the noise."""
@@ -59,7 +94,7 @@ class EvaluateArguments:
     """Go through torch.compile and CUDA graphs; auto: on a CUDA device."""
 
     out: Path | None = None
-    """Also write the results to this file, as JSON."""
+    """Also write the results, and how they were had, to this file, as JSON."""
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -70,44 +105,104 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def _evaluate(chosen: EvaluateArguments) -> None:
-    trained, run, where = load(chosen.run), Path(chosen.run), device()
-    if chosen.out is not None:
-        check_writable(chosen.out.parent)
-        if chosen.out.is_dir():
-            raise RinError(f"cannot write {chosen.out}: it is a folder")
-    experiment = read_experiment(run) if run.is_dir() else None
-    if experiment is None or len(experiment.model.shape) != 4:
-        raise RinError(f"{chosen.run} is no run on clips: there are measures for these only, so far")
-    of_shapes = experiment.data.path == MOVING_SHAPES
-    if chosen.frames is not None and not of_shapes:
-        raise RinError("--frames is for moving-shapes, whose true future is known: leave it out")
+    where, source = device(), Path(chosen.run)
+    for path in (chosen.out, chosen.neighbours, chosen.keep_reference):
+        if path is not None:
+            check_writable(path.parent)
+            if path.is_dir():
+                raise RinError(f"cannot write {path}: it is a folder")
+    is_model = (source / CONFIG).is_file() or not source.exists()
+    trained = load(chosen.run) if is_model else None
     network = None if chosen.features is None else FeatureNetwork(chosen.features, where)
     options: SamplingOptions = {
         "sampler": chosen.sampler,
         "num_steps": chosen.steps,
+        "schedule": chosen.schedule,
+        "guidance": chosen.guidance,
         "bfloat16": uses_bfloat16(chosen.precision, where),
         "compile": compiles(chosen.compile, where),
     }
-    results: dict[str, Any] = {
-        "run": chosen.run, "num": chosen.num, "seed": chosen.seed,
-        "sampler": chosen.sampler or trained.process.config.sampler,
-        "steps": trained.process.config.num_steps if chosen.steps is None else chosen.steps,
-    }  # fmt: skip
-    lines: list[str] = []
-    if network is not None:
-        results["frechet_video_distance"] = frechet_video_distance(
-            trained, run, network, chosen.num, chosen.seed, chosen.batch_size, **options
-        )
-        lines.append(f"Frechet video distance, {chosen.num} clips a side: {results['frechet_video_distance']:.4g}")
-    if network is None or of_shapes:
-        shapes = measured_shapes(trained, run, chosen.num, chosen.frames, chosen.seed, chosen.batch_size, **options)
-        results["moving_shapes"] = shapes.to_json()
-        lines.append(shapes.describe())
+    if trained is not None and len(trained.model.config.shape) == 4:
+        results, lines = _of_clips(chosen, trained, network, options)
+    elif network is None:
+        no_model = "" if trained is not None else f"{chosen.run} is neither a run nor a saved model, and "
+        raise RinError(f"{no_model}pictures are measured through a feature network: give one with --features")
+    else:
+        results, lines = _of_pictures(chosen, trained, network, options)
     if not is_first():
         return
     print("\n".join(lines))
     if chosen.out is not None:
         _write(results, chosen.out)
+
+
+def _of_clips(
+    chosen: EvaluateArguments, trained: Trained, network: FeatureNetwork | None, options: SamplingOptions
+) -> tuple[dict[str, Any], list[str]]:
+    for name in ("reference", "keep_reference", "shape", "keep", "neighbours"):
+        if getattr(chosen, name) is not None:
+            raise RinError(f"--{name.replace('_', '-')} is for pictures, and this model draws clips: leave it out")
+    run, sampling, num = Path(chosen.run), trained.process.config, _CLIPS if chosen.num is None else chosen.num
+    experiment = read_experiment(run)
+    of_shapes = experiment is not None and experiment.data.path == MOVING_SHAPES
+    if chosen.frames is not None and not of_shapes:
+        raise RinError("--frames is for moving-shapes, whose true future is known: leave it out")
+    results: dict[str, Any] = {
+        "run": chosen.run, "num": num, "seed": chosen.seed,
+        "sampler": chosen.sampler or sampling.sampler,
+        "steps": sampling.num_steps if chosen.steps is None else chosen.steps,
+    }  # fmt: skip
+    lines: list[str] = []
+    if network is not None:
+        distance = frechet_video_distance(trained, run, network, num, chosen.seed, chosen.batch_size, **options)
+        results["frechet_video_distance"] = distance
+        lines.append(f"Frechet video distance, {num} clips a side: {distance:.4g}")
+    if network is None or of_shapes:
+        shapes = measured_shapes(trained, run, num, chosen.frames, chosen.seed, chosen.batch_size, **options)
+        results["moving_shapes"] = shapes.to_json()
+        lines.append(shapes.describe())
+    return results, lines
+
+
+def _of_pictures(
+    chosen: EvaluateArguments, trained: Trained | None, network: FeatureNetwork, options: SamplingOptions
+) -> tuple[dict[str, Any], list[str]]:
+    source = Path(chosen.run)
+    if chosen.frames is not None:
+        raise RinError("--frames is for clips: leave it out")
+    if trained is None:
+        samples, shape = given_samples(source, chosen.shape, chosen.num)
+    else:
+        num, shape = _PICTURES if chosen.num is None else chosen.num, trained.model.config.shape
+        samples = drawn_samples(trained, num, chosen.seed, chosen.batch_size, chosen.keep, **options)
+    run = source if (source / checkpoint.FOLDER).is_dir() else None
+    reference, pictures = reference_of(run, chosen.reference, chosen.reference_split, shape, network, chosen.batch_size)
+    if chosen.neighbours is not None and pictures is None:
+        raise RinError("--neighbours shows pictures of the reference set: give the set as --reference")
+    if chosen.keep_reference is not None and is_first():
+        reference.save(chosen.keep_reference)
+    measures = PictureMeasures(network, reference, samples.num)
+    for part, labels in samples.parts:
+        for begin in range(0, len(part), chosen.batch_size):
+            end = begin + chosen.batch_size
+            measures.update(part[begin:end], None if labels is None else labels[begin:end])
+    results: dict[str, Any] = {"source": chosen.run, **measures.results()}
+    if trained is not None and run is not None and (losses := held_out_loss(run, trained, chosen.batch_size)):
+        results["held_out_loss"] = losses
+    if chosen.neighbours is not None and pictures is not None and is_first():
+        save_image(neighbours_sheet(measures, pictures), chosen.neighbours)
+    results["protocol"] = _protocol(chosen, samples, reference.told, network)
+    return results, [f"{samples.num} pictures of {chosen.run}", table(results)]
+
+
+def _protocol(chosen: EvaluateArguments, samples: Samples, reference: Any, network: FeatureNetwork) -> dict[str, Any]:
+    """All that someone needs to have the same figures."""
+    return {
+        "samples": samples.told,
+        "quantisation": "8 bits",
+        "reference": dict(reference),
+        "features": {"file": None if chosen.features is None else chosen.features.name, "sha256": network.digest},
+    }
 
 
 def _write(results: dict[str, Any], path: Path) -> None:

@@ -3,96 +3,16 @@
 The features of each set are taken for draws from a normal distribution, and the distance is that between the two. It
 falls as samples become more: with fewer of them than features it is defined, but far too high. Compare distances only
 of the same network and the same numbers of samples.
-
-The network is a TorchScript file of the user's: uint8 clips (b c f h w), 0 to 255, go in and features (b d) come out;
-rescaling and resizing are its own business. The I3D network that published FVDs use, `i3d_torchscript.pt`, gives logits
-unless it is told otherwise, and so has to be wrapped once:
-
-    class Features(torch.nn.Module):
-        def __init__(self, network):
-            super().__init__()
-            self.network = network
-
-        def forward(self, clips: torch.Tensor) -> torch.Tensor:
-            return self.network(clips.float(), rescale=True, resize=True, return_features=True)
-
-    torch.jit.script(Features(torch.jit.load("i3d_torchscript.pt"))).save("features.pt")
 """
 
-import warnings
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.shapes import Media
-
-
-class FeatureNetwork:
-    """A network of the user's that turns clips or pictures into features.
-
-    TorchScript has an interpreter and a reader of its own, in C++: Python's pickle takes no part, and no Python in the
-    file is run. What TorchScript itself can do, which includes reading and writing files, the file can do: take it from
-    people you trust.
-
-    Args:
-        path: a file that `torch.jit.save` wrote.
-        device: what to compute on.
-
-    Raises:
-        RinError: the file is not there, or is not TorchScript.
-    """
-
-    def __init__(self, path: Path, device: torch.device) -> None:
-        self._path, self._device = path, device
-        if not path.is_file():
-            raise RinError(f"no feature network at {path}: give a TorchScript file")
-        try:
-            with warnings.catch_warnings():
-                # PyTorch would have files of torch.export instead, but the networks that people share are these
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._network = torch.jit.load(path, map_location=device).eval()
-        except (RuntimeError, ValueError, OSError, torch.jit.Error) as error:
-            raise RinError(
-                f"cannot read the feature network {path}: give a TorchScript file, as torch.jit.save writes it "
-                f"({_last_line(error)})"
-            ) from error
-
-    @torch.no_grad()
-    def __call__(self, media: Media) -> Float[Tensor, "b d"]:
-        """The features of some clips or pictures, in float64 on the CPU.
-
-        Raises:
-            RinError: the network fails at them, or gives what are not features (b d), or not finite ones.
-        """
-        try:
-            features = self._network(media.to(self._device))
-        except (RuntimeError, torch.jit.Error) as error:
-            shape = "x".join(map(str, media.shape))
-            raise RinError(f"the feature network {self._path} fails at uint8 {shape}: {_last_line(error)}") from error
-        if not (isinstance(features, Tensor) and features.is_floating_point() and features.ndim == 2) or (
-            len(features) != len(media)
-        ):
-            given = (
-                f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
-            )
-            raise RinError(
-                f"the feature network {self._path} gives {given} for {len(media)} clips: wrap it so that it gives "
-                f"floats (b d)"
-            )
-        features = features.cpu().double()
-        if not features.isfinite().all():
-            raise RinError(f"the feature network {self._path} gives NaN or infinity: take one that fits these clips")
-        return features
-
-
-def _last_line(error: Exception) -> str:
-    """The sentence that says what went wrong, behind TorchScript's own traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].partition(". ")[0] if lines else type(error).__name__
+from rin.evaluation.features import FeatureNetwork
 
 
 class FeatureStatistics:

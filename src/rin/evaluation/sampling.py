@@ -70,6 +70,7 @@ def sample_pictures(
     seed: int,
     batch_size: int,
     num_frames: int = 0,
+    first: int = 0,
     **options: Unpack[SamplingOptions],
 ) -> Sampled:
     """Draws `num` samples, shared out over the processes; every process gets all of them.
@@ -84,6 +85,7 @@ def sample_pictures(
         seed: of the noise.
         batch_size: how many at a time.
         num_frames: how many moments of the denoising to keep, spread over its steps; 0 for none.
+        first: the number of the first picture of that seed.
         **options: see `SamplingOptions`.
 
     Raises:
@@ -98,7 +100,8 @@ def sample_pictures(
         for share in shares:
             frames: list[Pictures] = []
             step = None
-            drawn = seeded_steps(model, process, share.labels, len(share.places), seed, share.first, **options)
+            begin = first + share.first
+            drawn = seeded_steps(model, process, share.labels, len(share.places), seed, begin, **options)
             for number, step in enumerate(drawn):
                 if number in kept:
                     frames.append(to_pictures(step.x_t[: share.count].cpu()))

@@ -1,0 +1,143 @@
+"""How good pictures are: every measure of them against a reference set, as they come, batch by batch."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rin.core.errors import RinError
+from rin.core.shapes import Pictures
+from rin.evaluation.features import FeatureNetwork
+from rin.evaluation.frechet import FeatureStatistics, frechet_distance
+from rin.evaluation.kernel import kernel_distance
+from rin.evaluation.neighbourhoods import nearest, neighbourhoods
+from rin.evaluation.reference import Kept, Reference, spacing
+from rin.evaluation.scores import ClassifierScores
+
+_COPY = 1 / 3
+"""A sample is taken for a copy if its nearest picture of the reference is nearer than this share of the second nearest
+(Yoon et al., "Diffusion probabilistic models generalize when they fail to memorize", 2023)."""
+
+
+_SHOWN = 1000
+"""Pictures that are kept themselves, to be looked at."""
+
+
+class Nearest(NamedTuple):
+    """Which of the reference's kept features are nearest to those of each kept sample."""
+
+    places: Int[Tensor, "n k"]
+    """Places among the reference's features, the nearest first."""
+
+    ratios: Float[Tensor, " n"]
+    """The distance to the nearest over that to the second nearest: near 1 for new samples, near 0 for copies."""
+
+
+class PictureMeasures:
+    """Measures of pictures that come batch by batch.
+
+    Memory does not grow with their number for the Frechet distance, the Inception Score and class accuracy; for what
+    compares sample with sample the features of 50,000 are kept, see `Kept`.
+
+    Args:
+        network: what sees them.
+        reference: what they are measured against.
+        num: how many come.
+    """
+
+    def __init__(self, network: FeatureNetwork, reference: Reference, num: int) -> None:
+        self._network, self._reference = network, reference
+        self._statistics = FeatureStatistics(len(reference.statistics.mean))
+        self._features = Kept(spacing(num))
+        few = spacing(-(-num // self._features.spacing), _SHOWN)
+        self._pictures = Kept(few * self._features.spacing)
+        self._scores: ClassifierScores | None = None
+
+    def update(self, pictures: Pictures, labels: Sequence[int] | None) -> None:
+        """Adds some pictures (b c h w) and the classes that were asked for, if any were.
+
+        Raises:
+            RinError: the network fails, or gives other features than the reference has.
+        """
+        features = self._network(pictures)
+        self._features.update(features.float())
+        self._pictures.update(pictures.cpu())
+        self._statistics.update(features)
+        if self._network.has_logits:
+            logits = self._network.logits(pictures)
+            self._scores = self._scores or ClassifierScores(logits.shape[1])
+            self._scores.update(logits, None if labels is None else list(labels))
+
+    def results(self) -> dict[str, Any]:
+        """All measures by name, as JSON has them; those that cannot be had are left out.
+
+        Raises:
+            RinError: there are fewer than two samples.
+        """
+        count, against = self._statistics.count, self._reference
+        found: dict[str, Any] = {"frechet_distance": frechet_distance(self._statistics, against.statistics)}
+        if self._scores is not None:
+            if count >= 10:  # as many parts
+                found["inception_score"] = self._scores.inception_score()._asdict()
+            if self._scores.asked:
+                found["class_accuracy"] = self._scores.class_accuracy()
+        if not len(against.features):
+            return found
+        features = self._features.all()
+        found["kernel_distance"] = kernel_distance(features, against.features)._asdict()
+        if min(count, len(against.features)) > 5:
+            found |= neighbourhoods(against.features, features)._asdict()
+        ratios = self.nearest(2).ratios
+        found["copies"] = {"share": float((ratios < _COPY).double().mean()), "nearer_than": _COPY}
+        return found
+
+    def nearest(self, count: int) -> Nearest:
+        """The nearest pictures of the reference, two or more, to each kept sample.
+
+        Raises:
+            RinError: not as many features of the reference are kept.
+        """
+        among = self._reference.features
+        if len(among) < count:
+            raise RinError(f"{len(among)} features of the reference are kept: give a set of {count} pictures or more")
+        distances, places = nearest(self._features.all(), among, count)
+        return Nearest(places, distances[:, 0] / distances[:, 1].clamp(min=1e-12))
+
+    def most_like_copies(self, count: int, neighbours: int) -> tuple[Pictures, Int[Tensor, "shown k"]]:
+        """Of a thousand evenly spaced samples those most like copies, and where in the reference their nearest are.
+
+        Raises:
+            RinError: not as many features of the reference are kept.
+        """
+        pictures, found = self._pictures.all(), self.nearest(neighbours)
+        every = self._pictures.spacing // self._features.spacing
+        worst = found.ratios[::every].argsort()[:count]
+        return pictures[worst], found.places[::every][worst] * spacing(self._reference.statistics.count)
+
+
+def table(results: dict[str, Any]) -> str:
+    """The measures, a line each, higher or lower being better as it says."""
+    rows = [
+        ("frechet_distance", "Frechet distance (FID, if the network is its), lower"),
+        ("kernel_distance", "kernel distance x 1000 (KID), lower"),
+        ("inception_score", "Inception Score, higher"),
+        ("class_accuracy", "taken for the class asked for"),
+        ("precision", "precision"),
+        ("recall", "recall"),
+        ("density", "density"),
+        ("coverage", "coverage"),
+    ]
+    lines: list[str] = []
+    for name, words in rows:
+        if name in results:
+            lines.append(f"{words:<54}{_shown(results[name], 1000.0 if name == 'kernel_distance' else 1.0)}")
+    if "copies" in results:
+        lines.append(f"{'copies of the reference, by the nearest neighbours':<54}{results['copies']['share']:.2%}")
+    return "\n".join(lines)
+
+
+def _shown(value: Any, scale: float) -> str:
+    if isinstance(value, dict):
+        return f"{scale * value['value']:.4g} (deviation {scale * value['deviation']:.2g})"
+    return f"{value:.4g}"
