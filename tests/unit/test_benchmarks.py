@@ -3,15 +3,22 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
+from benchmarks import studies
 from benchmarks.figure_1 import NETWORKS, count, small_networks
 from benchmarks.harness import Bench
 from benchmarks.report import tables
 from benchmarks.transformers import dit, jit
 from benchmarks.unets import Layout
+from rin import RIN, Condition
 from rin.evaluation.cost import cost
+from rin.nn.attention import Attention
+from rin.training import optim
+from tests.unit.models import moved, small
 
 RINS = [network for network in NETWORKS if network.experiment]
 PUBLISHED = {"64": 296, "128": 422, "256": 554, "512": 559}
@@ -94,3 +101,54 @@ def test_the_kept_results_are_whole():
     assert files
     for file in files:
         assert tables(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("differences", "said"),
+    [
+        ([-1.0, -1.1, -0.9, -1.0, -1.05], "better: -1.01 +- 0.092"),
+        ([1.0, 1.1, 0.9, 1.0, 1.05], "worse: +1.01 +- 0.092"),
+        ([0.5, -0.4, 0.3, -0.2, 0.1], "no effect above 0.51 (+0.06 +- 0.45)"),
+        ([0.5], "-"),
+    ],
+)
+def test_a_study_says_what_its_rule_says(differences, said):
+    assert studies.verdict(differences) == said
+    if len(differences) > 1:
+        low, high = scipy.stats.t.interval(
+            0.95, len(differences) - 1, np.mean(differences), scipy.stats.sem(differences)
+        )
+        assert said.startswith("no effect") == (low < 0 < high)
+
+
+def test_what_a_study_undoes_is_undone_and_put_back():
+    experiment = studies.base_experiment(Path("x"))
+    weights, moves = [torch.full((2, 2), 50.0), torch.zeros(2, 2)], [torch.ones(2, 2), torch.ones(2, 2)]
+    honest = optim.trust_ratios(weights, moves).tolist()
+    assert honest == [50, 1]
+    for name, ratios in (("clamped-ratio", [10, 1]), ("no-ratio", [1, 1])):
+        with studies.ARMS[name].undone():
+            assert optim.trust_ratios(weights, moves).tolist() == ratios
+    assert optim.trust_ratios(weights, moves).tolist() == honest
+
+    def largest_key() -> float:
+        torch.manual_seed(0)
+        model = RIN(experiment.model)
+        return max(
+            float(module.key.weight.detach().abs().max()) for module in model.modules() if isinstance(module, Attention)
+        )
+
+    ours = largest_key()
+    with studies.ARMS["plain-glorot"].undone():
+        assert largest_key() > 1.5 * ours
+    assert largest_key() == ours
+    assert studies.ARMS["rate-0"].change(experiment).diffusion.self_cond_rate == 0
+    assert studies.ARMS["dropout"].change(experiment).model.dropout_rate == 0.1
+
+
+def test_a_cold_network_forgets():
+    model = moved(small(shape=(3, 8, 8), patch_size=4, num_classes=0))
+    x, gamma = torch.randn(2, 3, 8, 8), torch.full((2,), 0.5)
+    first = model(x, gamma, Condition(), None)
+    assert not torch.equal(model(x, gamma, Condition(), first.latents).prediction, first.prediction)
+    assert torch.equal(studies.Cold(model)(x, gamma, Condition(), first.latents).prediction, first.prediction)

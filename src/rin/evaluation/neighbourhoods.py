@@ -29,8 +29,24 @@ class Neighbourhoods(NamedTuple):
     coverage: float
 
 
+_MANIFOLD, _DENSITY = 3, 5
+"""The neighbours whose distance is a ball's radius, for precision and recall and for density and coverage."""
+
+
+def ball_radii(features: Float[Tensor, "n d"]) -> Float[Tensor, "2 n"]:
+    """The distance of each feature to its third and its fifth nearest other, which takes time as the square of n.
+
+    Raises:
+        RinError: there are no more than five.
+    """
+    if len(features) <= _DENSITY:
+        raise RinError(f"precision and recall of {len(features)} samples: give more than {_DENSITY}")
+    distances, _ = nearest(features, features, _DENSITY + 1)  # the nearest is itself
+    return distances[:, [_MANIFOLD, _DENSITY]].T
+
+
 def neighbourhoods(
-    reference: Float[Tensor, "n d"], drawn: Float[Tensor, "m _"], k_manifold: int = 3, k_density: int = 5
+    reference: Float[Tensor, "n d"], drawn: Float[Tensor, "m _"], radii: Float[Tensor, "2 n"] | None = None
 ) -> Neighbourhoods:
     """Precision, recall, density and coverage of drawn samples.
 
@@ -40,21 +56,15 @@ def neighbourhoods(
     Args:
         reference: features of real samples.
         drawn: features of drawn ones, by the same network.
-        k_manifold: neighbour whose distance is a ball's radius, for precision and recall.
-        k_density: the same for density and coverage.
+        radii: the reference's `ball_radii`, if they are known.
 
     Raises:
-        RinError: features that are not as many, or no more samples than neighbours.
+        RinError: features that are not as many, or no more than five samples on a side.
     """
     if reference.shape[1] != drawn.shape[1]:
         raise RinError(f"{reference.shape[1]} features beside {drawn.shape[1]}: take both from the same network")
-    if min(len(reference), len(drawn)) <= max(k_manifold, k_density):
-        raise RinError(
-            f"precision and recall of {len(reference)} and {len(drawn)} samples: "
-            f"give more than {max(k_manifold, k_density)}"
-        )
-    of_reference = _radii(reference, (k_manifold, k_density))
-    of_drawn = _radii(drawn, (k_manifold,))[0]
+    of_reference = ball_radii(reference) if radii is None else radii
+    of_drawn = ball_radii(drawn)[0]
     precise, balls = 0, 0
     recalled = torch.zeros(len(reference), dtype=torch.bool)
     nearest = torch.full((len(reference),), float("inf"), dtype=reference.dtype)
@@ -66,7 +76,7 @@ def neighbourhoods(
     return Neighbourhoods(
         precision=precise / len(drawn),
         recall=float(recalled.double().mean()),
-        density=balls / (k_density * len(drawn)),
+        density=balls / (_DENSITY * len(drawn)),
         coverage=float((nearest < of_reference[1]).double().mean()),
     )
 
@@ -77,12 +87,6 @@ def nearest(
     """The distances to the nearest of other features, nearest first, and which they are (both n count)."""
     found = [distances.topk(count, largest=False) for _, distances in _distances(features, among)]
     return torch.cat([values for values, _ in found]), torch.cat([places for _, places in found])
-
-
-def _radii(features: Float[Tensor, "n d"], neighbours: tuple[int, ...]) -> list[Float[Tensor, " n"]]:
-    """The distance of each to its k-th nearest neighbour, which is not itself."""
-    distances, _ = nearest(features, features, max(neighbours) + 1)
-    return [distances[:, k] for k in neighbours]
 
 
 def _distances(one: Float[Tensor, "n d"], other: Float[Tensor, "m d"]) -> Iterator[tuple[slice, Tensor]]:

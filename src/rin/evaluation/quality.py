@@ -87,7 +87,7 @@ class PictureMeasures:
         features = self._features.all()
         found["kernel_distance"] = kernel_distance(features, against.features)._asdict()
         if min(count, len(against.features)) > 5:
-            found |= neighbourhoods(against.features, features)._asdict()
+            found |= neighbourhoods(against.features, features, against.radii)._asdict()
         ratios = self.nearest(2).ratios
         found["copies"] = {"share": float((ratios < _COPY).double().mean()), "nearer_than": _COPY}
         return found

@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rin.core.progress import progress_bar
 from rin.data import MediaSet
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import FeatureStatistics
+from rin.evaluation.neighbourhoods import ball_radii
 
 _MOST_KEPT = 50_000
 """Pictures of a set whose features are kept one by one."""
@@ -66,8 +68,16 @@ class Reference:
     """What a person has to know of it: which set, how many pictures of which size, a digest of their pixels, and that
     of the network."""
 
+    known_radii: Float[Tensor, "2 kept"] | None = None
+    """The features' `ball_radii`, if they have been worked out before."""
+
+    @cached_property
+    def radii(self) -> Float[Tensor, "2 kept"]:
+        """The features' `ball_radii`."""
+        return ball_radii(self.features) if self.known_radii is None else self.known_radii
+
     def save(self, path: Path) -> None:
-        """Writes it as an .npz: mu, sigma and n, as such files have them, with the features and what is told.
+        """Writes it as an .npz: mu, sigma and n, as such files have them, features, their radii and what is told.
 
         Raises:
             RinError: the file cannot be written.
@@ -77,6 +87,7 @@ class Reference:
             "sigma": self.statistics.covariance.numpy(),
             "n": np.array(self.statistics.count),
             "features": self.features.numpy(),
+            **({"radii": self.radii.numpy()} if len(self.features) > 5 else {}),
             "told": np.array(json.dumps(dict(self.told))),
         }
         try:
@@ -129,6 +140,7 @@ def read_reference(path: Path, network: FeatureNetwork) -> Reference:
             mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
             count = int(arrays["n"]) if "n" in arrays else None
             features = torch.from_numpy(arrays["features"]) if "features" in arrays else torch.empty(0, len(mean))
+            radii = torch.from_numpy(arrays["radii"]) if "radii" in arrays else None
             told = json.loads(str(arrays["told"])) if "told" in arrays else {"count": count}
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise RinError(f"{path} holds no statistics of a reference set ({error}): an .npz with mu and sigma") from error
@@ -139,4 +151,5 @@ def read_reference(path: Path, network: FeatureNetwork) -> Reference:
     statistics = FeatureStatistics(len(mean))
     statistics.count, statistics.mean = count or 2, mean
     statistics.scatter = covariance * (statistics.count - 1)
-    return Reference(statistics=statistics, features=features, told={**told, "file": path.name})
+    told = {**told, "file": path.name}
+    return Reference(statistics=statistics, features=features, told=told, known_radii=radii)
