@@ -1,6 +1,7 @@
 """Pictures that a model draws, or that come from anywhere, and the set that they are measured against."""
 
 import dataclasses
+import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from rin.evaluation.pictures import grid
 from rin.evaluation.quality import PictureMeasures
 from rin.evaluation.reference import Reference, measure_reference, read_reference
 from rin.evaluation.sampling import Sampled, sample_pictures, spread_labels
+from rin.nn import RIN
 from rin.run import Trained, read_experiment
 from rin.training.held_out import held_out_losses
 
@@ -81,6 +83,7 @@ def drawn_samples(
         "guidance": options.get("guidance", 0.0),
         "classes": "spread evenly" if labels else "none",
         "network": "bfloat16" if options.get("bfloat16") else "float32",
+        "weights_sha256": _digest(trained.model),
     }
     if keep is not None:
         if is_first():
@@ -130,6 +133,8 @@ def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> t
         if len(shapes) > 1:
             raise RinError(f"{path} holds pictures of several shapes, {sorted(shapes)}: measure each apart")
         of_each = shapes.pop()
+        if shape is not None and tuple(shape) != of_each:
+            raise RinError(f"{path} holds pictures of {of_each} (c h w), which are measured as they are: no --shape")
     else:
         if shape is None:
             raise RinError(f"{path}: say what size its pictures are measured at, as in --shape 3 32 32")
@@ -208,6 +213,15 @@ def held_out_loss(run: Path, trained: Trained, batch_size: int) -> dict[str, flo
     if not held_out:
         return None
     return held_out_losses(trained.model, trained.process, held_out, batch_size, device())
+
+
+def _digest(model: RIN) -> str:
+    """Of the weights, by name."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _first(parts: Iterator[Labelled], num: int) -> Iterator[Labelled]:

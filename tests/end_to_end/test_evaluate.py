@@ -10,6 +10,7 @@ from PIL import Image
 
 from rin import assessment
 from rin.cli import main
+from rin.run import load
 from tests.end_to_end.commands import TINY, assert_one_line, rin, together
 
 
@@ -128,6 +129,12 @@ def test_kept_samples_are_not_mixed_with_others(run, network, tmp_path, capsys):
     assert evaluate(*options) == 0
     assert evaluate(*options, "--seed", "1") == 2
     assert "holds other samples (seed was 0 and is 1)" in capsys.readouterr().err
+    trained = load(run)
+    for weight in trained.model.parameters():
+        weight += 0.1
+    trained.save(tmp_path / "further")
+    assert evaluate(tmp_path / "further", *options[1:], "--reference", "digits") == 2
+    assert "holds other samples (weights_sha256 was" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
     assert evaluate(*options[:-1], tmp_path / "mine") == 2
@@ -186,6 +193,9 @@ def test_statistics_of_other_programs_are_a_reference(network, tmp_path, capsys)
         (("digits-run", "--features", "f.pt", "--frames", "3"), "--frames is for clips"),
         (("digits-run", "--features", "absent.pt"), "no feature network at absent.pt"),
         (("nowhere", "--features", "f.pt"), "there is no folder nowhere"),
+        (("digits-run", "--features", "f.pt", "--shape", "1", "8", "8"), "--shape is for pictures that are given"),
+        (("same.npz", "--features", "f.pt", "--steps", "5"), "--steps is for pictures that a model draws"),
+        (("same.npz", "--features", "f.pt", "--shape", "3", "8", "8"), "which are measured as they are"),
         (("digits-run", "--features", "f.pt", "--out", "same.npz/x.json"), "cannot write to same.npz"),
     ],
 )

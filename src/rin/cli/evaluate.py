@@ -170,6 +170,9 @@ def _of_pictures(
     source = Path(chosen.run)
     if chosen.frames is not None:
         raise RinError("--frames is for clips: leave it out")
+    for name in ("shape",) if trained is not None else ("keep", "sampler", "steps", "schedule"):
+        if getattr(chosen, name) is not None:
+            raise RinError(f"--{name} is for pictures that {'are given' if trained else 'a model draws'}: leave it out")
     if trained is None:
         samples, shape = given_samples(source, chosen.shape, chosen.num)
     else:
