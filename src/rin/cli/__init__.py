@@ -19,7 +19,7 @@ Recurrent Interface Networks: train and sample diffusion models of images and vi
 
   rin train PRESET [options]    train a preset, or go on with a run: the same command resumes
   rin sample RUN [options]      draw samples: a grid, the denoising as a GIF, arrays, a folder; clips as GIF or MP4
-  rin evaluate RUN              measure the clips that a run draws
+  rin evaluate RUN              measure what a run draws, or pictures from anywhere
   rin status RUN                where a run stands
   rin prepare SOURCE OUT        turn a folder, parquet, tar shards, videos or a Hub name into one memory-mapped set
   rin info [PRESET|RUN]         parameters, operations, tokens, memory, and where each figure comes from
