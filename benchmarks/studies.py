@@ -248,7 +248,7 @@ class Queue:
         if cold:
             trained = rin.Trained(Cold(trained.model), trained.process, trained.class_names)  # pyright: ignore
         samples = drawn_samples(trained, SAMPLES, 0, BATCH, None, **(options or {}))
-        measures = PictureMeasures(self.network, self.reference, samples.num)
+        measures = PictureMeasures(self.network, self.reference, samples.num, samples.num_classes)
         for pictures, labels in samples.parts:
             measures.update(pictures, labels)
         return measures.results()

@@ -52,6 +52,9 @@ class Samples:
 
     parts: Iterator[Labelled]
 
+    num_classes: int
+    """Of the labels; 0 if there are none."""
+
 
 def drawn_samples(
     trained: Trained, num: int, seed: int, batch_size: int, keep: Path | None, **options: Unpack[SamplingOptions]
@@ -107,7 +110,7 @@ def drawn_samples(
                 write_samples(Sampled(drawn.pictures, []), asked, trained.class_names, None, _part(keep, start))
             yield drawn.pictures, asked
 
-    return Samples(num=num, told=told, parts=parts())
+    return Samples(num=num, told=told, parts=parts(), num_classes=config.num_classes)
 
 
 def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> tuple[Samples, tuple[int, ...]]:
@@ -129,6 +132,7 @@ def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> t
         read = [_read_part(file) for file in files]
         counts, told = [len(pictures) for pictures, _ in read], {"resizing": "none"}
         parts = iter(read)
+        num_classes = max((max(labels) + 1 for _, labels in read if labels), default=0)
         shapes = {tuple(pictures.shape[1:]) for pictures, _ in read}
         if len(shapes) > 1:
             raise RinError(f"{path} holds pictures of several shapes, {sorted(shapes)}: measure each apart")
@@ -139,7 +143,7 @@ def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> t
         if shape is None:
             raise RinError(f"{path}: say what size its pictures are measured at, as in --shape 3 32 32")
         media = open_data(DataConfig(path=str(path), num_held_out=0, labels=False, memory_gib=0.0), tuple(shape))
-        counts, of_each = [len(media.training)], tuple(shape)
+        counts, of_each, num_classes = [len(media.training)], tuple(shape), 0
         told = {"resizing": "cropped at the centre, antialiased bicubic"}
         parts = ((media.training.get(places)[0], None) for places in torch.arange(counts[0]).split(PART))
     there = sum(counts)
@@ -148,7 +152,8 @@ def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> t
     count = there if num is None else num
     if count < 2:
         raise RinError(f"{path} gives {count} pictures: measures need 2 or more")
-    return Samples(num=count, told={"num": count, **told}, parts=_first(parts, count)), of_each
+    told = {"num": count, **told}
+    return Samples(num=count, told=told, parts=_first(parts, count), num_classes=num_classes), of_each
 
 
 def reference_of(

@@ -166,6 +166,14 @@ def test_a_folder_is_what_its_pictures_are(reference, network, tmp_path):
     assert first["frechet_distance"] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("classes", [10, 9])
+def test_classes_count_if_the_network_has_as_many(reference, network, tmp_path, classes):
+    np.savez(tmp_path / "labelled.npz", images=random_pictures(60, 0), labels=np.arange(60) % classes)
+    out = tmp_path / "a.json"
+    assert evaluate(tmp_path / "labelled.npz", "--features", network, "--reference", reference, "--out", out) == 0
+    assert ("class_accuracy" in measured(out)) == (classes == 10)
+
+
 def test_statistics_of_other_programs_are_a_reference(network, tmp_path, capsys):
     features = Network()(torch.from_numpy(random_pictures(60, 0)).movedim(-1, 1)).detach().double().numpy()
     np.savez(tmp_path / "stats.npz", mu=features.mean(0), sigma=np.cov(features, rowvar=False))

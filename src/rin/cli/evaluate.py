@@ -184,7 +184,7 @@ def _of_pictures(
         raise RinError("--neighbours shows pictures of the reference set: give the set as --reference")
     if chosen.keep_reference is not None and is_first():
         reference.save(chosen.keep_reference)
-    measures = PictureMeasures(network, reference, samples.num)
+    measures = PictureMeasures(network, reference, samples.num, samples.num_classes)
     for part, labels in samples.parts:
         for begin in range(0, len(part), chosen.batch_size):
             end = begin + chosen.batch_size

@@ -44,10 +44,11 @@ class PictureMeasures:
         network: what sees them.
         reference: what they are measured against.
         num: how many come.
+        num_classes: of the labels that come with them; they count if the network has as many.
     """
 
-    def __init__(self, network: FeatureNetwork, reference: Reference, num: int) -> None:
-        self._network, self._reference = network, reference
+    def __init__(self, network: FeatureNetwork, reference: Reference, num: int, num_classes: int = 0) -> None:
+        self._network, self._reference, self._num_classes = network, reference, num_classes
         self._statistics = FeatureStatistics(len(reference.statistics.mean))
         self._features = Kept(spacing(num))
         few = spacing(-(-num // self._features.spacing), _SHOWN)
@@ -67,7 +68,8 @@ class PictureMeasures:
         if self._network.has_logits:
             logits = self._network.logits(pictures)
             self._scores = self._scores or ClassifierScores(logits.shape[1])
-            self._scores.update(logits, None if labels is None else list(labels))
+            told = None if labels is None or logits.shape[1] != self._num_classes else list(labels)
+            self._scores.update(logits, told)
 
     def results(self) -> dict[str, Any]:
         """All measures by name, as JSON has them; those that cannot be had are left out.
