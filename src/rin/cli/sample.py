@@ -107,7 +107,7 @@ def _sample(chosen: SampleArguments) -> None:
     draw = _clips if clips else _pictures
     draw(chosen, trained, labels, num, columns, options)
     if is_first():
-        print(f"{num} {'clips' if clips else 'samples'} in {chosen.out}")
+        print(f"{num} {'clip' if clips else 'sample'}{'s' * (num > 1)} in {chosen.out}")
 
 
 def _pictures(
