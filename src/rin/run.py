@@ -33,6 +33,7 @@ from rin.evaluation.sampling import seeded_steps
 from rin.experiment import FORMAT_VERSION, ExperimentConfig, differences, from_dict, to_dict
 from rin.nn import RIN, RINConfig
 from rin.training import checkpoint
+from rin.training.config import TrainingConfig
 from rin.training.status import only_process
 from rin.training.trainer import Trainer
 
@@ -153,11 +154,15 @@ class Trained:
         return str(url)
 
 
-def load(source: str | Path) -> Trained:
+def load(source: str | Path, average_decay: float | None = None) -> Trained:
     """Opens a run's folder (its newest checkpoint's average), a saved model's folder, or a model on the Hub.
 
+    Args:
+        source: the folder, or the name on the Hub.
+        average_decay: which of a run's averages; None is the one of `training.average_decay`.
+
     Raises:
-        RinError: there is none, it is damaged, or of a newer format.
+        RinError: there is none, it is damaged, of a newer format, or has no average of that decay.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -167,8 +172,11 @@ def load(source: str | Path) -> Trained:
     process = Diffusion(from_dict(DiffusionConfig, stored["diffusion"]))
     data = from_dict(DataConfig, stored["data"] if "data" in stored else {CLIPS: stored.get(CLIPS, {})})
     saved = folder / WEIGHTS
+    name = None if saved.exists() else checkpoint.AVERAGE
+    if average_decay is not None:
+        name = _name_of_average(source, stored, average_decay)
     try:
-        model.load_state_dict(load_file(saved) if saved.exists() else _average(folder))
+        model.load_state_dict(load_file(saved) if name is None else _average(folder, name))
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RinError(f"the weights in {folder} are damaged or of another configuration: {reason}") from error
@@ -323,15 +331,27 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _average(folder: Path) -> dict[str, Tensor]:
-    """The averaged weights of a run's newest checkpoint that is whole; damaged ones are named and passed over."""
+def _name_of_average(source: str | Path, stored: dict[str, Any], decay: float) -> str:
+    if "training" not in stored:
+        raise RinError(f"{source} is a saved model, which has one average: leave average_decay out")
+    training = from_dict(TrainingConfig, stored["training"])
+    if decay == training.average_decay:
+        return checkpoint.AVERAGE
+    if decay not in training.further_decays:
+        kept = ", ".join(map(str, (training.average_decay, *training.further_decays)))
+        raise RinError(f"{source} has no average of decay {decay}, only {kept}: see training.further_decays")
+    return checkpoint.average_of(decay)
+
+
+def _average(folder: Path, name: str) -> dict[str, Tensor]:
+    """An average of a run's newest checkpoint that is whole; damaged ones are named and passed over."""
     damaged: list[str] = []
     for newest in reversed(checkpoint.all_checkpoints(folder / checkpoint.FOLDER)):
-        reason = checkpoint.damage(newest, only=checkpoint.AVERAGE)
+        reason = checkpoint.damage(newest, only=name)
         if reason is None:
             for passed_over in damaged:
                 LOGGER.warning("%s: taking the one before", passed_over)
-            return checkpoint.read(newest, checkpoint.AVERAGE)
+            return checkpoint.read(newest, name)
         damaged.append(f"checkpoint {newest} is damaged ({reason})")
     if damaged:
         raise RinError(f"{folder} has no checkpoint that is whole: {damaged[0]}")

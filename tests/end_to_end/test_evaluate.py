@@ -10,6 +10,7 @@ from PIL import Image
 
 from rin import assessment
 from rin.cli import main
+from rin.core.errors import RinError
 from rin.run import load
 from tests.end_to_end.commands import TINY, assert_one_line, rin, together
 
@@ -45,7 +46,15 @@ def network(tmp_path_factory):
 def run(tmp_path_factory):
     """A run on the digits."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    result = rin("train", "digits", *TINY, "--training.num-steps", "2", "--out", folder)
+    averages = (
+        "--training.average-decay",
+        "0.9",
+        "--training.further-decays",
+        "0.0",
+        "0.5",
+        "--training.no-average-warmup",
+    )
+    result = rin("train", "digits", *TINY, *averages, "--training.num-steps", "2", "--out", folder)
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -122,6 +131,24 @@ def test_an_interrupted_evaluation_goes_on(run, network, tmp_path, monkeypatch):
     given = measured(tmp_path / "given.json")
     assert given["protocol"]["samples"]["num"] == 20
     assert given["class_accuracy"] == measured(tmp_path / "whole.json")["class_accuracy"]
+
+
+def test_averages_of_several_decays_are_measured_side_by_side(run, network, tmp_path, capsys):
+    options = (run, "--features", network, "--num", "30", "--steps", "2")
+    out, alone = tmp_path / "a.json", tmp_path / "b.json"
+    kept = ("--keep", tmp_path / "kept")
+    assert evaluate(*options, "--average-decays", "0.9", "0.5", "0.0", "--out", out, *kept) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["decay", "0.9", "decay", "0.5", "decay", "0.0"]
+    found = measured(out)
+    assert len({column["protocol"]["samples"]["weights_sha256"] for column in found.values()}) == 3
+    assert (tmp_path / "kept" / "decay-0.5" / "images-00000000.npz").is_file()
+    assert evaluate(*options, "--average-decays", "0.5", "--out", alone) == 0
+    assert measured(alone) == found["decay 0.5"]
+    assert evaluate(*options, "--out", alone) == 0
+    assert measured(alone)["frechet_distance"] == found["decay 0.9"]["frechet_distance"]
+    load(run).save(tmp_path / "saved")
+    with pytest.raises(RinError, match="is a saved model, which has one average"):
+        load(tmp_path / "saved", 0.9)
 
 
 def test_kept_samples_are_not_mixed_with_others(run, network, tmp_path, capsys):
@@ -205,6 +232,15 @@ def test_statistics_of_other_programs_are_a_reference(network, tmp_path, capsys)
         (("same.npz", "--features", "f.pt", "--steps", "5"), "--steps is for pictures that a model draws"),
         (("same.npz", "--features", "f.pt", "--shape", "3", "8", "8"), "which are measured as they are"),
         (("digits-run", "--features", "f.pt", "--out", "same.npz/x.json"), "cannot write to same.npz"),
+        (
+            ("digits-run", "--features", "f.pt", "--average-decays", "0.7"),
+            "no average of decay 0.7, only 0.9, 0.0, 0.5",
+        ),
+        (("same.npz", "--features", "f.pt", "--average-decays", "0.5"), "--average-decays is for a run"),
+        (
+            ("digits-run", "--features", "f.pt", "--average-decays", "0.9", "0.5", "--neighbours", "x.png"),
+            "--neighbours shows the samples of one average",
+        ),
     ],
 )
 def test_mistakes_of_measuring_pictures_are_one_line(

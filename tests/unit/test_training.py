@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 
 import pytest
 import torch
@@ -143,6 +144,22 @@ def test_a_checkpoint_has_model_average_and_optimiser_without_pickle(tmp_path):
     ]  # fmt: skip
     assert json.loads((newest / "state.json").read_text())["state"]["step"] == 4
     assert "blocks.0.read.attention.query.weight/exp_avg" in load_file(newest / "optimiser.safetensors")
+
+
+def test_further_averages_are_those_of_runs_with_their_decays(tmp_path):
+    several = dataclasses.replace(TRAINING, average_decay=0.9, further_decays=(0.5, 0.0), checkpoint_every=2)
+    trainer(tmp_path / "several", several).run()
+    shutil.rmtree(tmp_path / "several" / "checkpoints" / "step-000000004")
+    trainer(tmp_path / "several", several).run()  # goes on from step 2
+    files = {0.9: "average", 0.5: "average-0.5", 0.0: "average-0.0"}
+    for decay, name in files.items():
+        alone = tmp_path / str(decay)
+        trainer(alone, dataclasses.replace(TRAINING, average_decay=decay)).run()
+        expected, found = (
+            load_file(folder / "checkpoints" / "step-000000004" / f"{file}.safetensors")
+            for folder, file in ((alone, "average"), (tmp_path / "several", name))
+        )
+        assert all(torch.equal(found[weight], expected[weight]) for weight in expected)
 
 
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
@@ -312,7 +329,8 @@ def test_a_checkpoint_of_another_optimiser_or_network_is_refused(tmp_path):
     ("field", "value"),
     [
         ("num_steps", 0), ("batch_size", 0), ("accumulation_steps", 5), ("learning_rate", 0.0),
-        ("average_decay", 1.0), ("lr_schedule", "exp"), ("keep_checkpoints", 0), ("weight_decay", -1.0),
+        ("average_decay", 1.0), ("further_decays", (1.0,)), ("further_decays", (0.5, 0.5)),
+        ("lr_schedule", "exp"), ("keep_checkpoints", 0), ("weight_decay", -1.0),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_refused_by_name(field, value):

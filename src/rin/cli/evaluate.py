@@ -1,5 +1,6 @@
 """`rin evaluate`."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,10 @@ class EvaluateArguments:
     neighbours: Path | None = None
     """A picture (.png) of those samples that are most like copies, each beside its nearest of the reference set."""
 
+    average_decays: tuple[float, ...] = ()
+    """Which of a run's averages of its weights (training.average_decay and training.further_decays), several of them
+    side by side; the first if absent."""
+
     frames: int | None = None
     """Frames to predict of moving-shapes, block after block; the model's own if absent."""
 
@@ -112,7 +117,9 @@ def _evaluate(chosen: EvaluateArguments) -> None:
             if path.is_dir():
                 raise RinError(f"cannot write {path}: it is a folder")
     is_model = (source / CONFIG).is_file() or not source.exists()
-    trained = load(chosen.run) if is_model else None
+    if chosen.average_decays and not is_model:
+        raise RinError("--average-decays is for a run: leave it out")
+    trained = load(chosen.run, *chosen.average_decays[:1]) if is_model else None
     network = None if chosen.features is None else FeatureNetwork(chosen.features, where)
     options: SamplingOptions = {
         "sampler": chosen.sampler,
@@ -142,6 +149,8 @@ def _of_clips(
     for name in ("reference", "keep_reference", "shape", "keep", "neighbours"):
         if getattr(chosen, name) is not None:
             raise RinError(f"--{name.replace('_', '-')} is for pictures, and this model draws clips: leave it out")
+    if len(chosen.average_decays) > 1:
+        raise RinError("--average-decays: of clips, give one")
     run, sampling, num = Path(chosen.run), trained.process.config, _CLIPS if chosen.num is None else chosen.num
     experiment = read_experiment(run)
     of_shapes = experiment is not None and experiment.data.path == MOVING_SHAPES
@@ -173,29 +182,50 @@ def _of_pictures(
     for name in ("shape",) if trained is not None else ("keep", "sampler", "steps", "schedule"):
         if getattr(chosen, name) is not None:
             raise RinError(f"--{name} is for pictures that {'are given' if trained else 'a model draws'}: leave it out")
+    decays = chosen.average_decays
+    if len(decays) > 1 and chosen.neighbours is not None:
+        raise RinError("--neighbours shows the samples of one average: give one of --average-decays")
     if trained is None:
         samples, shape = given_samples(source, chosen.shape, chosen.num)
     else:
-        num, shape = _PICTURES if chosen.num is None else chosen.num, trained.model.config.shape
-        samples = drawn_samples(trained, num, chosen.seed, chosen.batch_size, chosen.keep, **options)
+        samples, shape = _drawn(chosen, trained, decays[:1], options), trained.model.config.shape
     run = source if (source / checkpoint.FOLDER).is_dir() else None
     reference, pictures = reference_of(run, chosen.reference, chosen.reference_split, shape, network, chosen.batch_size)
     if chosen.neighbours is not None and pictures is None:
         raise RinError("--neighbours shows pictures of the reference set: give the set as --reference")
     if chosen.keep_reference is not None and is_first():
         reference.save(chosen.keep_reference)
-    measures = PictureMeasures(network, reference, samples.num, samples.num_classes)
-    for part, labels in samples.parts:
-        for begin in range(0, len(part), chosen.batch_size):
-            end = begin + chosen.batch_size
-            measures.update(part[begin:end], None if labels is None else labels[begin:end])
-    results: dict[str, Any] = {"source": chosen.run, **measures.results()}
-    if trained is not None and run is not None and (losses := held_out_loss(run, trained, chosen.batch_size)):
-        results["held_out_loss"] = losses
-    if chosen.neighbours is not None and pictures is not None and is_first():
-        save_image(neighbours_sheet(measures, pictures), chosen.neighbours)
-    results["protocol"] = _protocol(chosen, samples, reference.told, network)
-    return results, [f"{samples.num} pictures of {chosen.run}", table(results)]
+
+    def measured(trained: Trained | None, samples: Samples) -> dict[str, Any]:
+        measures = PictureMeasures(network, reference, samples.num, samples.num_classes)
+        for part, labels in samples.parts:
+            for begin in range(0, len(part), chosen.batch_size):
+                end = begin + chosen.batch_size
+                measures.update(part[begin:end], None if labels is None else labels[begin:end])
+        results: dict[str, Any] = {"source": chosen.run, **measures.results()}
+        if trained is not None and run is not None and (losses := held_out_loss(run, trained, chosen.batch_size)):
+            results["held_out_loss"] = losses
+        if chosen.neighbours is not None and pictures is not None and is_first():
+            save_image(neighbours_sheet(measures, pictures), chosen.neighbours)
+        return results | {"protocol": _protocol(chosen, samples, reference.told, network)}
+
+    told, results = [f"{samples.num} pictures of {chosen.run}"], measured(trained, samples)
+    if len(decays) < 2:
+        return results, [*told, table({"": results})]
+    columns = {f"decay {decays[0]}": results}
+    for decay in decays[1:]:
+        trained = load(chosen.run, decay)
+        columns[f"decay {decay}"] = measured(trained, _drawn(chosen, trained, (decay,), options))
+    return columns, [*told, table(columns)]
+
+
+def _drawn(chosen: EvaluateArguments, trained: Trained, decay: tuple[float, ...], options: SamplingOptions) -> Samples:
+    """What one average of a run draws; a folder for the pictures of several has one for each."""
+    num, keep = _PICTURES if chosen.num is None else chosen.num, chosen.keep
+    if keep is not None and len(chosen.average_decays) > 1:
+        keep = keep / f"decay-{decay[0]}"
+    samples = drawn_samples(trained, num, chosen.seed, chosen.batch_size, keep, **options)
+    return dataclasses.replace(samples, told=samples.told | ({"average_decay": decay[0]} if decay else {}))
 
 
 def _protocol(chosen: EvaluateArguments, samples: Samples, reference: Any, network: FeatureNetwork) -> dict[str, Any]:

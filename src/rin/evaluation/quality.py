@@ -118,8 +118,12 @@ class PictureMeasures:
         return pictures[worst], found.places[::every][worst] * spacing(self._reference.statistics.count)
 
 
-def table(results: dict[str, Any]) -> str:
-    """The measures, a line each, higher or lower being better as it says."""
+def table(columns: dict[str, dict[str, Any]]) -> str:
+    """The measures, a line each, higher or lower being better as it says.
+
+    Args:
+        columns: the results of each, by what is written over them.
+    """
     rows = [
         ("frechet_distance", "Frechet distance (FID, if the network is its), lower"),
         ("kernel_distance", "kernel distance x 1000 (KID), lower"),
@@ -130,13 +134,19 @@ def table(results: dict[str, Any]) -> str:
         ("density", "density"),
         ("coverage", "coverage"),
     ]
-    lines: list[str] = []
+    lines = [_line("", list(columns))] if any(columns) else []
     for name, words in rows:
-        if name in results:
-            lines.append(f"{words:<54}{_shown(results[name], 1000.0 if name == 'kernel_distance' else 1.0)}")
-    if "copies" in results:
-        lines.append(f"{'copies of the reference, by the nearest neighbours':<54}{results['copies']['share']:.2%}")
+        if all(name in results for results in columns.values()):
+            scale = 1000.0 if name == "kernel_distance" else 1.0
+            lines.append(_line(words, [_shown(results[name], scale) for results in columns.values()]))
+    if all("copies" in results for results in columns.values()):
+        shares = [f"{results['copies']['share']:.2%}" for results in columns.values()]
+        lines.append(_line("copies of the reference, by the nearest neighbours", shares))
     return "\n".join(lines)
+
+
+def _line(words: str, values: list[str]) -> str:
+    return (f"{words:<54}" + "".join(f"{value:<28}" for value in values)).rstrip()
 
 
 def _shown(value: Any, scale: float) -> str:

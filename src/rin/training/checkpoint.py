@@ -30,7 +30,7 @@ FOLDER = "checkpoints"
 STATE = "state.json"
 
 MODEL, AVERAGE, OPTIMISER = "model", "average", "optimiser"
-"""The files of a run's checkpoint."""
+"""The files of a run's checkpoint; one more for each further average."""
 
 DAMAGED = ".damaged"
 """How the name of a checkpoint that was set aside ends; the next one that is written takes its place."""
@@ -153,6 +153,11 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+def average_of(decay: float) -> str:
+    """The file of a further average."""
+    return f"{AVERAGE}-{decay}"
+
+
 def all_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a folder, oldest first."""
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
@@ -221,12 +226,14 @@ def damage(checkpoint: Path, only: str = "", share: bool = False) -> str | None:
 
     Args:
         checkpoint: its folder.
-        only: look at the files of this name alone.
+        only: look at the file of this name alone, in all its shards.
         share: look at this process's share of the files, while the other processes look at theirs.
     """
     try:
-        files: dict[str, str] = _read_state(checkpoint)["files"]
-        names = sorted(name for name in files if name.startswith(only))
+        written = _read_state(checkpoint)
+        files: dict[str, str] = written["files"]
+        shards = int(written["shards"])
+        names = [_file_name(only, shard, shards) for shard in range(shards)] if only else sorted(files)
         for name in names[rank() :: world_size()] if share else names:
             if Path(name).name != name:
                 return f"{name!r} is no file of a checkpoint"

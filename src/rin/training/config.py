@@ -49,6 +49,10 @@ class TrainingConfig:
     average_decay: float = 0.9999
     """Decay of the averaged weights, which are what one samples from."""
 
+    further_decays: tuple[float, ...] = ()
+    """Decays of more averages that checkpoints keep beside it, for `rin evaluate --average-decays`; each takes the
+    weights' memory once more."""
+
     average_warmup: bool = False
     """Start the average at a low decay and raise it; for short runs, whose plain average is still its own start."""
 
@@ -128,3 +132,10 @@ class TrainingConfig:
             raise RinError(f"training.learning_rate {self.learning_rate}: take a number above 0")
         if not 0 <= self.average_decay < 1:
             raise RinError(f"training.average_decay {self.average_decay}: take a number from 0 to below 1")
+        if not all(0 <= decay < 1 for decay in self.further_decays):
+            raise RinError(f"training.further_decays {self.further_decays}: take numbers from 0 to below 1")
+        if len({self.average_decay, *self.further_decays}) <= len(self.further_decays):
+            raise RinError(
+                f"training.further_decays {self.further_decays}: each once, and training.average_decay "
+                f"{self.average_decay} is not among them"
+            )

@@ -89,9 +89,14 @@ class Trainer:
         self.model = model.to(self.device).train()
         self.model.recompute_blocks = config.recompute_blocks
         self.average = Average(self.model, config.average_decay, config.average_warmup)
+        self.averages = {checkpoint.AVERAGE: self.average} | {
+            checkpoint.average_of(decay): Average(self.model, decay, config.average_warmup)
+            for decay in config.further_decays
+        }
         self.sharded = config.parallel == "fsdp" and world_size() > 1
         if self.sharded:
-            shard(self.average.model)
+            for average in self.averages.values():
+                shard(average.model)
         self.network = distribute(self.model, self.sharded)
         self.weights = OwnWeights(self.model, self.sharded)
         self.optimiser = make_optimiser(config, self.weights.parts.values(), self.sharded)
@@ -186,7 +191,8 @@ class Trainer:
         skipped = 1 - (loss.isfinite() & self.gradient_norm.isfinite()).float()
         self.optimiser.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
         self.optimiser.step()
-        self.average.update(self.step)
+        for average in self.averages.values():
+            average.update(self.step)
         self.loss_sum += torch.where(skipped > 0, 0, loss)
         self.skips.add(skipped)
         self.step += 1
@@ -245,7 +251,7 @@ class Trainer:
         """Writes a checkpoint."""
         tensors = {
             checkpoint.MODEL: own_rows(self.model),
-            checkpoint.AVERAGE: own_rows(self.average.model),
+            **{name: own_rows(average.model) for name, average in self.averages.items()},
             checkpoint.OPTIMISER: optimiser_tensors(self.optimiser, self.weights.parts),
         }
         state = {
@@ -280,7 +286,8 @@ class Trainer:
                 )
         if state["optimiser"] != self.config.optimiser:
             raise RinError(f"{newest} was written with {state['optimiser']}, and this run has {self.config.optimiser}")
-        for model, name in ((self.model, checkpoint.MODEL), (self.average.model, checkpoint.AVERAGE)):
+        averages = {name: average.model for name, average in self.averages.items()}
+        for name, model in {checkpoint.MODEL: self.model, **averages}.items():
             if not load_rows(model, checkpoint.read(newest, name, self.sharded)):
                 raise RinError(f"{newest} holds the weights of another network: it was not written by this run")
         self.step, self.last_logged = state["step"], state["last_logged"]
