@@ -1,10 +1,10 @@
 """Studies of what makes a RIN, at a size for a CPU: 16x16 CIFAR-10, minutes a run, several seeds of each.
 
     python -m benchmarks.studies --data path/to/cifar10 --features cifar10_features.pt --out studies
-    python -m benchmarks.studies --out studies --report
+    python -m benchmarks.study_report studies --plot studies.png
 
 The first runs what `--out` does not hold yet, seed by seed; it can be cut off at any time and goes on, and several of
-it share the work of one folder. The second prints the tables.
+it share the work of one folder. The second prints the tables and draws them.
 
 1. Latent self-conditioning: rates 0, 0.5 and 0.9 (the base); 0 also with about the training time that 0.9 takes.
 2. Steps and samplers, on the base's runs: 10 to 100 steps, DDPM and DDIM, latents carried and cold.
@@ -22,8 +22,6 @@ out 0; otherwise there is **no effect above** |d| + h. One comparison in twenty 
 import argparse
 import dataclasses
 import json
-import math
-import statistics
 import time
 import warnings
 from collections.abc import Callable, Generator
@@ -290,103 +288,18 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def verdict(differences: list[float]) -> str:
-    """What the rule says of differences to the base, where lower is better."""
-    count = len(differences)
-    if count < 2:
-        return "-"
-    mean = statistics.mean(differences)
-    half = T_95[min(count - 1, len(T_95)) - 1] * statistics.stdev(differences) / math.sqrt(count)
-    if abs(mean) > half:
-        return f"{'better' if mean < 0 else 'worse'}: {mean:+.3g} +- {half:.2g}"
-    return f"no effect above {abs(mean) + half:.2g} ({mean:+.3g} +- {half:.2g})"
-
-
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t for 95 %, two-sided, by degrees of freedom from 1 on."""
-
-
-def report(folder: Path) -> str:
-    """The tables of what there is."""
-    found = {
-        name: {
-            path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}/*/measures.json"))
-        }
-        for name in ARMS
-    }
-    lines: list[str] = []
-    for study in (1, 3):
-        lines += ["", f"Study {study}", ""]
-        lines += ["| arm | seeds | Frechet distance | by the rule | loss | by the rule | class accuracy | minutes |"]
-        lines += ["|---|---|---|---|---|---|---|---|"]
-        for name, arm in ARMS.items():
-            if (arm.study == study or name == BASE) and found[name]:
-                lines.append(_row(arm.words, found[name], found[arm.beside]))
-    return "\n".join([*lines, *_sampling_table(folder)])
-
-
-def _row(words: str, runs: dict[str, Any], base: dict[str, Any]) -> str:
-    seeds = [seed for seed in runs if seed in base]
-
-    def loss(run: dict[str, Any]) -> float:
-        return statistics.mean(run["held_out_loss"].values())
-
-    def differences(of: Callable[[dict[str, Any]], float]) -> str:
-        return "" if runs is base else verdict([of(runs[seed]) - of(base[seed]) for seed in seeds])
-
-    distances, losses = [run["frechet_distance"] for run in runs.values()], [loss(run) for run in runs.values()]
-    accuracy = statistics.mean(run["class_accuracy"] for run in runs.values())
-    minutes = statistics.median(run["seconds"] for run in runs.values()) / 60
-    return (
-        f"| {words} | {len(runs)} | {_spread(distances)} | {differences(lambda run: run['frechet_distance'])} | "
-        f"{_spread(losses)} | {differences(loss)} | {accuracy:.1%} | {minutes:.1f} |"
-    )
-
-
-def _spread(values: list[float]) -> str:
-    """The mean, and the standard deviation over seeds."""
-    return f"{statistics.mean(values):.4g}" + (f" (sd {statistics.stdev(values):.2g})" if len(values) > 1 else "")
-
-
-def _sampling_table(folder: Path) -> list[str]:
-    runs = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{BASE}/*/sampling.json"))]
-    lines = [
-        "",
-        "Study 2",
-        "",
-        "| sampler, steps | seeds | latents carried | cold | carried - cold |",
-        "|---|---|---|---|---|",
-    ]
-    names = dict.fromkeys(name.rpartition(" ")[0] for run in runs for name in run)
-    for name in names:
-        pairs = [
-            (run[f"{name} carried"]["frechet_distance"], run[f"{name} cold"]["frechet_distance"])
-            for run in runs
-            if f"{name} carried" in run and f"{name} cold" in run
-        ]
-        if pairs:
-            carried, cold = map(list, zip(*pairs, strict=True))
-            difference = verdict([one - other for one, other in pairs])
-            lines.append(f"| {name} | {len(pairs)} | {_spread(carried)} | {_spread(cold)} | {difference} |")
-    return lines
-
-
 def main() -> None:
-    """Runs the queue, or prints its tables."""
+    """Runs the queue."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies")
     parser.add_argument("--out", type=Path, required=True, help="a folder for all runs")
-    parser.add_argument("--data", help="CIFAR-10: a folder with its parquet files, or its Hub name")
-    parser.add_argument("--features", type=Path, help="a TorchScript network for uint8 pictures of 32x32")
+    parser.add_argument("--data", required=True, help="CIFAR-10: a folder with its parquet files, or its Hub name")
+    parser.add_argument(
+        "--features", type=Path, required=True, help="a TorchScript network for uint8 pictures of 32x32"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--report", action="store_true", help="print the tables of what there is")
     chosen = parser.parse_args()
-    if chosen.report:
-        print(report(chosen.out))
-    elif chosen.data is None or chosen.features is None:
-        parser.error("--data and --features are needed to run")
-    else:
-        Queue(chosen.out, chosen.data, chosen.features, chosen.seeds, chosen.arms).run()
+    Queue(chosen.out, chosen.data, chosen.features, chosen.seeds, chosen.arms).run()
 
 
 if __name__ == "__main__":

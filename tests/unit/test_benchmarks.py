@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 import torch
 
-from benchmarks import studies
+from benchmarks import studies, study_report
 from benchmarks.figure_1 import NETWORKS, count, small_networks
 from benchmarks.harness import Bench
 from benchmarks.report import tables
@@ -113,7 +113,7 @@ def test_the_kept_results_are_whole():
     ],
 )
 def test_a_study_says_what_its_rule_says(differences, said):
-    assert studies.verdict(differences) == said
+    assert study_report.verdict(differences) == said
     if len(differences) > 1:
         low, high = scipy.stats.t.interval(
             0.95, len(differences) - 1, np.mean(differences), scipy.stats.sem(differences)
