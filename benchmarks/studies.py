@@ -1,19 +1,24 @@
-"""Studies of what makes a RIN, at a size for a CPU: 16x16 CIFAR-10, minutes a run, several seeds of each.
+"""Studies of what makes a RIN: CIFAR-10 at 16x16 in minutes a run on a CPU, several seeds of each.
 
     python -m benchmarks.studies --data path/to/cifar10 --features cifar10_features.pt --out studies
+    python -m benchmarks.studies --data path/to/cifar10 --features cifar10_features.pt --out studies --scale gpu
     python -m benchmarks.study_report studies --plot studies.png
 
 The first runs what `--out` does not hold yet, seed by seed; it can be cut off at any time and goes on, and several of
-it share the work of one folder. The second prints the tables and draws them.
+it share the work of one folder. The second does so at 32x32 with the `cifar10` preset, its schedule cut to
+`--updates`, and all of the studies. The third prints the tables and draws them.
 
 1. Latent self-conditioning: rates 0, 0.5 and 0.9 (the base); 0 also with about the training time that 0.9 takes.
-2. Steps and samplers, on the base's runs: 10 to 100 steps, DDPM and DDIM, latents carried and cold.
+2. Steps and samplers, on the base's runs: 10 to 100 steps (1000 on a GPU), DDPM and DDIM, latents carried and cold.
 3. Details that ports get wrong, each undone alone: attention's initial weights as plain Glorot matrices; dropout and
    stochastic depth of 0.1, which the released CIFAR-10 configuration has, put in; and, beside a base of their own that
-   has LAMB for its optimiser, LAMB's ratio clamped to 10, or left out, at a rate of 1e-3, as AdamW has it.
+   has LAMB for its optimiser, LAMB's ratio clamped to 10, or left out, at a tenth of the rate, as AdamW has it.
+4. Predictions, training schedules and the input's scale. The held-out losses of other schedules do not compare.
+6. The number of latents; one deep block and many shallow ones; blocks that only read, but for the last.
 
 The rule, written down before anything ran. What counts is the Frechet distance of 1,000 samples (seed 0, classes
-evenly) to the training set, through the given network at twice the size; held-out loss stands beside it. Differences
+evenly; 10,000 on a GPU) to the training set, through the given network, of 16x16 at twice the size; held-out loss
+stands beside it. Differences
 to its base are paired by seed: same data, noise and, where the arm leaves them alone, initial weights. With d their
 mean and h the half width of its 95 % interval (Student's t), an arm is **better** or **worse** if the interval leaves
 out 0; otherwise there is **no effect above** |d| + h. One comparison in twenty is expected to be wrong.
@@ -24,119 +29,29 @@ import dataclasses
 import json
 import time
 import warnings
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Collection, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
 import rin
 from benchmarks.harness import machine, versions
+from benchmarks.study_arms import ARMS, BASE, SCALES, Arm, Scale, arms_of
 from rin.assessment import drawn_samples, held_out_loss, reference_of
+from rin.core.compute import device
 from rin.core.errors import RinError
 from rin.core.files import locked, written_whole
-from rin.data import DataConfig
 from rin.data.preparing import prepare_set
 from rin.data.shard_writing import Preparation
-from rin.diffusion import DiffusionConfig, SamplingOptions
+from rin.diffusion import SamplingOptions
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.quality import PictureMeasures
-from rin.experiment import ExperimentConfig
-from rin.nn import RINConfig, initialisation
-from rin.training import optim
-from rin.training.config import TrainingConfig
 
-SIZE, SAMPLES, BATCH = 16, 1000, 250
-UPDATES = 1_500
-BASE, LAMB = "base", "lamb"
-CPU = torch.device("cpu")
-
-Change = Callable[[ExperimentConfig], ExperimentConfig]
-
-
-def base_experiment(data: Path) -> ExperimentConfig:
-    """The run that all arms depart from: small-32 at a quarter of the pixels, with Muon, which learns places sooner."""
-    return ExperimentConfig(
-        model=RINConfig(
-            shape=(3, SIZE, SIZE), patch_size=4, num_classes=10, num_latents=16, latent_dim=128, interface_dim=96,
-            compute_depth=(1, 1, 1), num_heads=4, num_read_write_heads=4, latent_mlp_ratio=4, interface_mlp_ratio=2,
-            position_deviation=1.0,
-        ),
-        diffusion=DiffusionConfig(
-            schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="eps", num_steps=100,
-        ),
-        data=DataConfig(path=str(data), num_held_out=512, flip=True),
-        training=TrainingConfig(
-            num_steps=UPDATES, batch_size=32, optimiser="muon", learning_rate=4e-3, betas=(0.95, 0.99),
-            lr_schedule="cosine", warmup_steps=150,
-            average_decay=0.999, average_warmup=True, held_out_every=0, sample_every=0, checkpoint_every=500,
-        ),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """How the runs of an arm depart from the base."""
-
-    study: int
-    words: str
-    change: Change = lambda experiment: experiment
-    undone: Callable[[], AbstractContextManager[Any]] = nullcontext
-    beside: str = BASE
-
-
-def _diffusion(**changes: Any) -> Change:
-    return lambda whole: dataclasses.replace(whole, diffusion=dataclasses.replace(whole.diffusion, **changes))
-
-
-def _training(**changes: Any) -> Change:
-    return lambda whole: dataclasses.replace(whole, training=dataclasses.replace(whole.training, **changes))
-
-
-def _model(**changes: Any) -> Change:
-    return lambda whole: dataclasses.replace(whole, model=dataclasses.replace(whole.model, **changes))
-
-
-def _lamb(rate: float) -> Change:
-    return _training(optimiser="lamb", learning_rate=rate, betas=(0.9, 0.999))
-
-
-def _clamped(most: float) -> Callable[[], AbstractContextManager[Any]]:
-    honest = optim.trust_ratios
-    return lambda: mock.patch.object(optim, "trust_ratios", lambda *args: honest(*args).clamp(max=most))
-
-
-def _without_ratio() -> AbstractContextManager[Any]:
-    return mock.patch.object(optim, "trust_ratios", lambda weights, *_: torch.ones(len(weights)))
-
-
-ARMS = {
-    BASE: Arm(study=1, words="rate 0.9 (the base)"),
-    "rate-0.5": Arm(study=1, words="rate 0.5", change=_diffusion(self_cond_rate=0.5)),
-    "rate-0": Arm(study=1, words="rate 0", change=_diffusion(self_cond_rate=0.0)),
-    "rate-0-longer": Arm(
-        study=1,
-        words="rate 0, 1.2 times the updates",
-        change=lambda whole: _training(num_steps=round(1.2 * UPDATES))(_diffusion(self_cond_rate=0.0)(whole)),
-    ),
-    "plain-glorot": Arm(
-        study=3,
-        words="attention's initial weights plain Glorot",
-        undone=lambda: mock.patch.object(initialisation, "attention_"),
-    ),
-    "dropout": Arm(
-        study=3, words="dropout and stochastic depth 0.1", change=_model(dropout_rate=0.1, depth_drop_rate=0.1)
-    ),
-    LAMB: Arm(study=3, words="LAMB (a base)", change=_lamb(1e-2), beside=LAMB),
-    "clamped-ratio": Arm(
-        study=3, words="LAMB's ratio clamped to 10", change=_lamb(1e-2), undone=_clamped(10.0), beside=LAMB
-    ),
-    "no-ratio": Arm(study=3, words="no ratio, rate 1e-3", change=_lamb(1e-3), undone=_without_ratio, beside=LAMB),
-}
+BATCH = 250
+"""Samples at a time."""
 
 
 class Enlarged(nn.Module):
@@ -181,36 +96,36 @@ class Queue:
         folder: of all runs.
         data: CIFAR-10, as `--data.path` has it.
         features: the TorchScript network for pictures of 32x32.
-        seeds: of the runs.
-        arms: names of those to run.
+        scale: how large all is.
+        studies: their numbers.
     """
 
-    def __init__(self, folder: Path, data: str, features: Path, seeds: list[int], arms: list[str]) -> None:
-        self.folder, self.seeds, self.arms = folder, seeds, arms
+    def __init__(self, folder: Path, data: str, features: Path, scale: Scale, studies: Collection[int]) -> None:
+        self.folder, self.scale, self.studies = folder, scale, studies
+        self.set, self.shape, self.device = folder / f"cifar10-{scale.size}", (3, scale.size, scale.size), device()
         folder.mkdir(parents=True, exist_ok=True)
         with _waiting_for(folder / "setup"):
             self._prepare(data, features)
-        self.network = FeatureNetwork(folder / "features.pt", CPU)
-        self.reference, _ = reference_of(
-            None, str(folder / "reference.npz"), "train", (3, SIZE, SIZE), self.network, BATCH
-        )
+        self.network = FeatureNetwork(folder / "features.pt", self.device)
+        self.reference, _ = reference_of(None, str(folder / "reference.npz"), "train", self.shape, self.network, BATCH)
 
     def _prepare(self, data: str, features: Path) -> None:
-        """The set at 16x16, the network for it, and what is taken of the set: once."""
-        prepare_set(Preparation(source=data, shape=(3, SIZE, SIZE)), self.folder / "cifar10-16")
+        """The set at its size, the network for it, and what is taken of the set: once."""
+        prepare_set(Preparation(source=data, shape=self.shape), self.set)
         wrapped, reference = self.folder / "features.pt", self.folder / "reference.npz"
         if not reference.exists():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
-                torch.jit.script(Enlarged(torch.jit.load(features, map_location=CPU))).save(str(wrapped))
-            network = FeatureNetwork(wrapped, CPU)
-            source = str(self.folder / "cifar10-16")
-            reference_of(None, source, "train", (3, SIZE, SIZE), network, BATCH)[0].save(reference)
+                network = torch.jit.load(features, map_location="cpu")
+                scripted = network if self.scale.size == 32 else torch.jit.script(Enlarged(network))
+                scripted.save(str(wrapped))
+            loaded = FeatureNetwork(wrapped, self.device)
+            reference_of(None, str(self.set), "train", self.shape, loaded, BATCH)[0].save(reference)
 
     def run(self) -> None:
         """Runs what is missing, until nothing is."""
-        for seed in self.seeds:
-            for name in self.arms:
+        for seed in range(self.scale.num_seeds):
+            for name in arms_of(self.studies, self.scale.base(self.set, self.scale.updates)):
                 folder = self.folder / name / f"seed-{seed}"
                 folder.mkdir(parents=True, exist_ok=True)
                 with ExitStack() as held:
@@ -219,22 +134,23 @@ class Queue:
                     except RinError:  # another queue has it
                         continue
                     self._train(ARMS[name], seed, folder)
-                    if name == BASE:
+                    if name == BASE and 2 in self.studies:
                         self._sample(folder)
 
     def _train(self, arm: Arm, seed: int, folder: Path) -> None:
         if (folder / "measures.json").exists():
             return
         print(f"{folder} ...", flush=True)
-        experiment = dataclasses.replace(arm.change(base_experiment(self.folder / "cifar10-16")), seed=seed)
+        experiment = dataclasses.replace(arm.change(self.scale.base(self.set, self.scale.updates)), seed=seed)
         begun = time.perf_counter()
         with arm.undone():
             trained = rin.train(experiment, folder / "run")
-        seconds = time.perf_counter() - begun
-        losses = held_out_loss(folder / "run", trained, BATCH)
-        measures = self._measures(trained)
+            seconds = time.perf_counter() - begun
+            losses = held_out_loss(folder / "run", trained, BATCH)
+            measures = self._measures(trained)
         _write(folder / "measures.json", {
-            **measures, "held_out_loss": losses, "seconds": seconds, "machine": machine(CPU), "versions": versions(),
+            **measures, "held_out_loss": losses, "seconds": seconds, "machine": machine(self.device),
+            "versions": versions(),
         })  # fmt: skip
 
     def _sample(self, folder: Path) -> None:
@@ -242,7 +158,7 @@ class Queue:
         path = folder / "sampling.json"
         found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         for sampler in ("ddpm", "ddim"):
-            for steps in (10, 25, 100):
+            for steps in self.scale.steps:
                 for latents in ("carried", "cold"):
                     name = f"{sampler} {steps} {latents}"
                     if name not in found:
@@ -255,7 +171,7 @@ class Queue:
     ) -> dict[str, Any]:
         if cold:
             trained = rin.Trained(Cold(trained.model), trained.process, trained.class_names)  # pyright: ignore
-        samples = drawn_samples(trained, SAMPLES, 0, BATCH, None, **(options or {}))
+        samples = drawn_samples(trained, self.scale.samples, 0, BATCH, None, **(options or {}))
         measures = PictureMeasures(self.network, self.reference, samples.num, samples.num_classes)
         for pictures, labels in samples.parts:
             measures.update(pictures, labels)
@@ -296,10 +212,14 @@ def main() -> None:
     parser.add_argument(
         "--features", type=Path, required=True, help="a TorchScript network for uint8 pictures of 32x32"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--scale", choices=list(SCALES), default="cpu")
+    parser.add_argument("--studies", type=int, nargs="+", choices=(1, 2, 3, 4, 6), help="all of the scale if absent")
+    parser.add_argument("--updates", type=int, help="of a run, if not the scale's")
     chosen = parser.parse_args()
-    Queue(chosen.out, chosen.data, chosen.features, chosen.seeds, chosen.arms).run()
+    scale = SCALES[chosen.scale]
+    if chosen.updates is not None:
+        scale = dataclasses.replace(scale, updates=chosen.updates)
+    Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies).run()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import COLOURS
-from benchmarks.studies import ARMS, BASE, LAMB
+from benchmarks.study_arms import ARMS, BASE, LAMB
 
 Found = dict[str, dict[str, Any]]
 """What was measured of an arm's runs, or of a run's ways to sample, by name."""
@@ -38,13 +38,15 @@ def report(folder: Path) -> str:
     """The tables of what there is."""
     found = {name: measured(folder, name) for name in ARMS}
     lines: list[str] = []
-    for study in (1, 3):
+    for study in (1, 3, 4, 6):
+        if study > 1 and not any(found[name] for name, arm in ARMS.items() if arm.study == study):
+            continue
         lines += ["", f"Study {study}", ""]
         lines += ["| arm | seeds | Frechet distance | by the rule | loss | by the rule | class accuracy | minutes |"]
         lines += ["|---|---|---|---|---|---|---|---|"]
         for name, arm in ARMS.items():
             if (arm.study == study or name == BASE) and found[name]:
-                lines.append(_row(arm.words, found[name], found[arm.beside]))
+                lines.append(_row(arm.words, found[name], found[arm.beside] or found[BASE]))
     return "\n".join([*lines, *_sampling_table(folder)])
 
 
@@ -111,14 +113,14 @@ def draw(folder: Path, path: Path) -> None:
         left.plot(statistics.mean(distances), place, "|", color="black", markersize=18)
     left.set_yticks(range(len(found)), [ARMS[name].words for name in found])
     left.invert_yaxis()
-    left.set(xlabel="Frechet distance (a dot a seed, a bar their mean)", title="Studies 1 and 3")
+    left.set(xlabel="Frechet distance (a dot a seed, a bar their mean)", title="Runs")
     ways = sampling(folder)
     for colour, sampler in zip(COLOURS, ("ddpm", "ddim"), strict=False):
         for latents, line in (("carried", "-o"), ("cold", "--s")):
             steps = [int(name.split()[1]) for name in ways if name.split()[::2] == [sampler, latents]]
             means = [statistics.mean(ways[f"{sampler} {count} {latents}"].values()) for count in steps]
             right.plot(steps, means, line, color=colour, label=f"{sampler}, {latents}")
-    right.set(xlabel="steps", ylabel="Frechet distance, mean over seeds", xscale="log", title="Study 2")
+    right.set(xlabel="steps", ylabel="Frechet distance, mean over seeds", xscale="log", title="Ways to sample the base")
     right.legend()
     for axis in (left, right):
         axis.grid(alpha=0.3)

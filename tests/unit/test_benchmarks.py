@@ -1,6 +1,7 @@
 """The benchmarks count what was published, and their tables say what was measured."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from benchmarks import studies, study_report
+from benchmarks import studies, study_arms, study_report
 from benchmarks.figure_1 import NETWORKS, count, small_networks
 from benchmarks.harness import Bench
 from benchmarks.report import tables
@@ -16,6 +17,7 @@ from benchmarks.transformers import dit, jit
 from benchmarks.unets import Layout
 from rin import RIN, Condition
 from rin.evaluation.cost import cost
+from rin.experiment import to_dict
 from rin.nn.attention import Attention
 from rin.training import optim
 from tests.unit.models import moved, small
@@ -122,12 +124,12 @@ def test_a_study_says_what_its_rule_says(differences, said):
 
 
 def test_what_a_study_undoes_is_undone_and_put_back():
-    experiment = studies.base_experiment(Path("x"))
+    experiment = study_arms.small_base(Path("x"), 10)
     weights, moves = [torch.full((2, 2), 50.0), torch.zeros(2, 2)], [torch.ones(2, 2), torch.ones(2, 2)]
     honest = optim.trust_ratios(weights, moves).tolist()
     assert honest == [50, 1]
     for name, ratios in (("clamped-ratio", [10, 1]), ("no-ratio", [1, 1])):
-        with studies.ARMS[name].undone():
+        with study_arms.ARMS[name].undone():
             assert optim.trust_ratios(weights, moves).tolist() == ratios
     assert optim.trust_ratios(weights, moves).tolist() == honest
 
@@ -139,11 +141,55 @@ def test_what_a_study_undoes_is_undone_and_put_back():
         )
 
     ours = largest_key()
-    with studies.ARMS["plain-glorot"].undone():
+    with study_arms.ARMS["plain-glorot"].undone():
         assert largest_key() > 1.5 * ours
     assert largest_key() == ours
-    assert studies.ARMS["rate-0"].change(experiment).diffusion.self_cond_rate == 0
-    assert studies.ARMS["dropout"].change(experiment).model.dropout_rate == 0.1
+    assert study_arms.ARMS["rate-0"].change(experiment).diffusion.self_cond_rate == 0
+    assert study_arms.ARMS["dropout"].change(experiment).model.dropout_rate == 0.1
+
+
+@pytest.mark.parametrize("scale", study_arms.SCALES.values(), ids=list(study_arms.SCALES))
+def test_every_arm_is_a_run_of_its_own(scale):
+    """No two are configured the same, but where something is undone."""
+    base = scale.base(Path("x"), 1_500)
+    names = study_arms.arms_of((1, 3, 4, 6), base)
+    arms = [study_arms.ARMS[name] for name in names]
+    configured = [json.dumps(to_dict(arm.change(base))) for arm in arms if arm.undone is nullcontext]
+    assert len(configured) > 12
+    assert len(set(configured)) == len(configured)
+
+
+def test_a_network_that_only_reads_writes_once():
+    with study_arms.ARMS["read-only"].undone():
+        writes = [block.write is not None for block in RIN(small(compute_depth=(1, 1, 1))).blocks]
+    assert writes == [False, False, True]
+    assert all(block.write is not None for block in RIN(small(compute_depth=(1, 1, 1))).blocks)
+
+
+def test_the_report_says_what_was_measured(tmp_path):
+    def measured(arm, seed, distance):
+        run = {
+            "frechet_distance": distance, "held_out_loss": {"0.1": distance}, "class_accuracy": 0.5, "seconds": 60,
+        }  # fmt: skip
+        folder = tmp_path / arm / f"seed-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "measures.json").write_text(json.dumps(run))
+        ways = {f"ddim 10 {latents}": run for latents in ("carried", "cold")}
+        (folder / "sampling.json").write_text(json.dumps(ways))
+
+    for seed in range(3):
+        measured("base", seed, 10 + seed)
+        measured("rate-0", seed, 12.0 + seed + 0.01 * seed)
+        measured("lamb", seed, 20.0 + seed)
+        measured("no-ratio", seed, 20.0 + seed)
+    told = study_report.report(tmp_path)
+    assert "| rate 0 | 3 | 13.01 (sd 1) | worse: +2.01 +- 0.025 |" in told
+    assert (
+        "| no ratio, a tenth of the rate | 3 | 21 (sd 1) | no effect above 0 (+0 +- 0) |" in told
+    )  # to LAMB's base, not to ours
+    assert "| ddim 10 | 3 | 11 (sd 1) | 11 (sd 1) | no effect above 0" in told
+    study_report.draw(tmp_path, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
 def test_a_cold_network_forgets():
