@@ -13,15 +13,16 @@ it share the work of one folder. The second does so at 32x32 with the `cifar10` 
 3. Details that ports get wrong, each undone alone: attention's initial weights as plain Glorot matrices; dropout and
    stochastic depth of 0.1, which the released CIFAR-10 configuration has, put in; and, beside a base of their own that
    has LAMB for its optimiser, LAMB's ratio clamped to 10, or left out, at a tenth of the rate, as AdamW has it.
-4. Predictions, training schedules and the input's scale. The held-out losses of other schedules do not compare.
+4. Predictions, training schedules and the input's scale. Held-out losses of other inputs and in
+   other spaces do not compare.
 6. The number of latents; one deep block and many shallow ones; blocks that only read, but for the last.
 
 The rule, written down before anything ran. What counts is the Frechet distance of 1,000 samples (seed 0, classes
 evenly; 10,000 on a GPU) to the training set, through the given network, of 16x16 at twice the size; held-out loss
-stands beside it. Differences
-to its base are paired by seed: same data, noise and, where the arm leaves them alone, initial weights. With d their
-mean and h the half width of its 95 % interval (Student's t), an arm is **better** or **worse** if the interval leaves
-out 0; otherwise there is **no effect above** |d| + h. One comparison in twenty is expected to be wrong.
+stands beside it. Differences to its base are paired by seed: same data, noise and, where the arm leaves them alone,
+initial weights. With d their mean and h the half width of its 95 % interval (Student's t), an arm is **better** or
+**worse** if the interval leaves out 0; otherwise there is **no effect above** |d| + h. One comparison in twenty is
+expected to be wrong.
 """
 
 import argparse
