@@ -15,6 +15,9 @@ it share the work of one folder. The second does so at 32x32 with the `cifar10` 
    has LAMB for its optimiser, LAMB's ratio clamped to 10, or left out, at a tenth of the rate, as AdamW has it.
 4. Predictions, training schedules and the input's scale. Held-out losses of other inputs and in
    other spaces do not compare.
+5. DDPM's U-Net (diffusers) and JiT, a transformer over the pixels' patches, in the RIN's place: same data, loss,
+   sampler and trainer, and as many updates as fit into the time of the base's (timed in turns before the first run).
+   Both have AdamW; a RIN with AdamW stands beside them.
 6. The number of latents; one deep block and many shallow ones; blocks that only read, but for the last.
 
 The rule, written down before anything ran. What counts is the Frechet distance of 1,000 samples (seed 0, classes
@@ -40,7 +43,7 @@ from torch import Tensor, nn
 
 import rin
 from benchmarks.harness import machine, versions
-from benchmarks.study_arms import ARMS, BASE, SCALES, Arm, Scale, arms_of
+from benchmarks.study_arms import ARMS, BASE, SCALES, Scale, arms_of
 from rin.assessment import drawn_samples, held_out_loss, reference_of
 from rin.core.compute import device
 from rin.core.errors import RinError
@@ -50,6 +53,7 @@ from rin.data.shard_writing import Preparation
 from rin.diffusion import SamplingOptions
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.quality import PictureMeasures
+from rin.experiment import ExperimentConfig
 
 BATCH = 250
 """Samples at a time."""
@@ -134,15 +138,15 @@ class Queue:
                         held.enter_context(_alone(folder.parent / f"{folder.name}.lock"))
                     except RinError:  # another queue has it
                         continue
-                    self._train(ARMS[name], seed, folder)
+                    self._train(name, seed, folder)
                     if name == BASE and 2 in self.studies:
                         self._sample(folder)
 
-    def _train(self, arm: Arm, seed: int, folder: Path) -> None:
+    def _train(self, name: str, seed: int, folder: Path) -> None:
         if (folder / "measures.json").exists():
             return
         print(f"{folder} ...", flush=True)
-        experiment = dataclasses.replace(arm.change(self.scale.base(self.set, self.scale.updates)), seed=seed)
+        arm, experiment = ARMS[name], dataclasses.replace(self._experiment(name), seed=seed)
         begun = time.perf_counter()
         with arm.undone():
             trained = rin.train(experiment, folder / "run")
@@ -150,9 +154,27 @@ class Queue:
             losses = held_out_loss(folder / "run", trained, BATCH)
             measures = self._measures(trained)
         _write(folder / "measures.json", {
-            **measures, "held_out_loss": losses, "seconds": seconds, "machine": machine(self.device),
+            **measures, "held_out_loss": losses, "seconds": seconds, "updates": experiment.training.num_steps,
+            "parameters": sum(weight.numel() for weight in trained.model.parameters()), "machine": machine(self.device),
             "versions": versions(),
         })  # fmt: skip
+
+    def _experiment(self, name: str) -> ExperimentConfig:
+        """What the runs of an arm are, but for the seed."""
+        arm, base = ARMS[name], self.scale.base(self.set, self.scale.updates)
+        experiment = arm.change(base)
+        if not arm.in_the_same_time:
+            return experiment
+        path = self.folder / name / "updates.json"
+        with _waiting_for(self.folder / name / "timing"):
+            if not path.exists():
+                from benchmarks.study_rivals import updates_in_the_time_of  # late, for diffusers is long to import
+
+                _write(path, {"updates": updates_in_the_time_of(base, experiment, arm.undone)})
+        updates = json.loads(path.read_text())["updates"]
+        warmup = round(base.training.warmup_steps * updates / base.training.num_steps)
+        training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=warmup)
+        return dataclasses.replace(experiment, training=training)
 
     def _sample(self, folder: Path) -> None:
         """Study 2: all ways to sample one of the base's runs."""
@@ -214,7 +236,7 @@ def main() -> None:
         "--features", type=Path, required=True, help="a TorchScript network for uint8 pictures of 32x32"
     )
     parser.add_argument("--scale", choices=list(SCALES), default="cpu")
-    parser.add_argument("--studies", type=int, nargs="+", choices=(1, 2, 3, 4, 6), help="all of the scale if absent")
+    parser.add_argument("--studies", type=int, nargs="+", choices=range(1, 7), help="all of the scale if absent")
     parser.add_argument("--updates", type=int, help="of a run, if not the scale's")
     chosen = parser.parse_args()
     scale = SCALES[chosen.scale]

@@ -82,7 +82,7 @@ SCALES = {
     ),
     "gpu": Scale(
         base=preset_base, size=32, updates=5_000, samples=10_000, num_seeds=3, steps=(10, 25, 100, 1_000),
-        studies=(1, 2, 3, 4, 6),
+        studies=(1, 2, 3, 4, 5, 6),
     ),
 }  # fmt: skip
 
@@ -96,6 +96,9 @@ class Arm:
     change: Change = lambda experiment: experiment
     undone: Callable[[], AbstractContextManager[Any]] = nullcontext
     beside: str = BASE
+
+    in_the_same_time: bool = False
+    """Makes as many updates as fit into the time of the base's."""
 
 
 def _diffusion(**changes: Any) -> Change:
@@ -118,6 +121,22 @@ def _lamb(times: float = 1.0) -> Change:
         return _training(optimiser="lamb", learning_rate=times * rate, betas=(0.9, 0.999))(whole)
 
     return change
+
+
+def _adamw(rates: dict[int, float]) -> Change:
+    """AdamW at the rate for pictures of that size."""
+    return lambda whole: _training(optimiser="adamw", learning_rate=rates[whole.model.shape[-1]], betas=(0.9, 0.999))(
+        whole
+    )
+
+
+def _instead(network: str) -> Callable[[], AbstractContextManager[Any]]:
+    def context() -> AbstractContextManager[Any]:
+        from benchmarks.study_rivals import in_place  # late, for diffusers is long to import
+
+        return in_place(network)
+
+    return context
 
 
 def _clamped(most: float) -> Callable[[], AbstractContextManager[Any]]:
@@ -178,6 +197,21 @@ ARMS = {
     "cosine": Arm(study=4, words="trained on cosine", change=_diffusion(schedule="cosine")),
     "linear": Arm(study=4, words="trained on linear", change=_diffusion(schedule="linear")),
     "input-0.5": Arm(study=4, words="input scale 0.5", change=_diffusion(input_scale=0.5)),
+    "adamw": Arm(study=5, words="RIN with AdamW", change=_adamw({16: 1e-3, 32: 1e-3}), in_the_same_time=True),
+    "unet": Arm(
+        study=5,
+        words="DDPM's U-Net with AdamW",
+        change=_adamw({16: 1e-3, 32: 2e-4}),
+        undone=_instead("unet"),
+        in_the_same_time=True,
+    ),
+    "transformer": Arm(
+        study=5,
+        words="JiT with AdamW",
+        change=_adamw({16: 1e-3, 32: 2e-4}),
+        undone=_instead("transformer"),
+        in_the_same_time=True,
+    ),
     "half-latents": Arm(study=6, words="half as many latents", change=lambda whole: _with_latents(whole, 0.5)),
     "double-latents": Arm(study=6, words="twice as many latents", change=lambda whole: _with_latents(whole, 2.0)),
     "one-block": Arm(

@@ -1,8 +1,8 @@
 """Transformers to measure against: DiT on the latents of an autoencoder and JiT on pixels, in plain PyTorch.
 
 Sizes and layers are those of the papers: Peebles and Xie 2023 (arXiv 2212.09748) and Li and He 2025 (arXiv
-2511.13720). Weights start as PyTorch draws them and not, as published, partly at zero: nothing is trained here, and
-products with zeros would be timed.
+2511.13720). Weights start as PyTorch draws them, for products with zeros are not to be timed; `initialise` lets them
+start as published, for those who train.
 
 Both are called `network(x, t, labels)` with t in [0, 1].
 """
@@ -49,6 +49,23 @@ def jit(
     return JiT(size, patch_size, width, depth, num_heads, bottleneck_dim, num_classes, num_class_tokens)
 
 
+def initialise(network: nn.Module) -> None:
+    """Draws the weights anew as published for both: Glorot matrices, the condition's small, gates and read-out zero."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            weight = module.weight.data.flatten(1)  # a patch's convolution as the linear layer that it is
+            if "modulation" in name or name.startswith("read_out"):
+                nn.init.zeros_(weight)
+            elif name.startswith("condition.time"):
+                nn.init.normal_(weight, std=0.02)
+            else:
+                nn.init.xavier_uniform_(weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+
+
 class DiT(nn.Module):
     """A transformer over patches, with adaLN-Zero; twice the channels come out, the mean's and the variance's."""
 
@@ -58,7 +75,7 @@ class DiT(nn.Module):
         super().__init__()
         self.side, self.patch_size = size // patch_size, patch_size
         self.patch = nn.Conv2d(channels, width, patch_size, patch_size)
-        self.register_buffer("positions", sinusoids(axial_angles(self.side, width // 4)))
+        self.register_buffer("positions", sinusoids(axial_angles(self.side, width // 4)), persistent=False)
         self.condition = ConditionEmbedding(width, num_classes)
         self.layers = nn.ModuleList(
             [
@@ -100,11 +117,11 @@ class JiT(nn.Module):
         self.patch = nn.Sequential(
             nn.Conv2d(3, bottleneck_dim, patch_size, patch_size, bias=False), nn.Conv2d(bottleneck_dim, width, 1)
         )
-        self.register_buffer("positions", sinusoids(axial_angles(self.side, width // 4)))
+        self.register_buffer("positions", sinusoids(axial_angles(self.side, width // 4)), persistent=False)
         angles = axial_angles(self.side, width // num_heads // 4)
         # class tokens stand nowhere in the image: an angle of 0 leaves them as they are
         angles = torch.cat([angles.new_zeros(num_class_tokens, angles.shape[1]), angles])
-        self.register_buffer("turns", torch.stack([angles.cos(), angles.sin()]))
+        self.register_buffer("turns", torch.stack([angles.cos(), angles.sin()]), persistent=False)
         self.condition = ConditionEmbedding(width, num_classes)
         self.class_positions = nn.Parameter(0.02 * torch.randn(num_class_tokens, width))
         self.layers = nn.ModuleList(

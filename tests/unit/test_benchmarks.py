@@ -9,13 +9,16 @@ import pytest
 import scipy.stats
 import torch
 
-from benchmarks import studies, study_arms, study_report
+import rin
+from benchmarks import studies, study_arms, study_report, study_rivals
 from benchmarks.figure_1 import NETWORKS, count, small_networks
 from benchmarks.harness import Bench
 from benchmarks.report import tables
 from benchmarks.transformers import dit, jit
 from benchmarks.unets import Layout
 from rin import RIN, Condition
+from rin.data.preparing import prepare_set
+from rin.data.shard_writing import Preparation
 from rin.evaluation.cost import cost
 from rin.experiment import to_dict
 from rin.nn.attention import Attention
@@ -152,7 +155,7 @@ def test_what_a_study_undoes_is_undone_and_put_back():
 def test_every_arm_is_a_run_of_its_own(scale):
     """No two are configured the same, but where something is undone."""
     base = scale.base(Path("x"), 1_500)
-    names = study_arms.arms_of((1, 3, 4, 6), base)
+    names = study_arms.arms_of((1, 3, 4, 5, 6), base)
     arms = [study_arms.ARMS[name] for name in names]
     configured = [json.dumps(to_dict(arm.change(base))) for arm in arms if arm.undone is nullcontext]
     assert len(configured) > 12
@@ -190,6 +193,64 @@ def test_the_report_says_what_was_measured(tmp_path):
     assert "| ddim 10 | 3 | 11 (sd 1) | 11 (sd 1) | no effect above 0" in told
     study_report.draw(tmp_path, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_ddpms_unet_is_as_large_as_published():
+    with torch.device("meta"):
+        network = study_rivals.DDPM(32, num_classes=10)
+    class_embedding = 10 * 4 * 128
+    assert round((sum(weight.numel() for weight in network.parameters()) - class_embedding) / 1e6, 1) == 35.7
+
+
+def of_seconds(monkeypatch, seconds):
+    """Every side takes a step, and is said to take these seconds."""
+
+    def interleave(_, sides, **__):
+        for step in sides.values():
+            step()
+        return seconds
+
+    monkeypatch.setattr(Bench, "interleave", interleave)
+
+
+@pytest.mark.parametrize("name", study_rivals.NETWORKS)
+def test_other_networks_train_in_the_place_of_a_rin(name, tmp_path, monkeypatch):
+    base = study_arms.small_base(tmp_path / "set", 2)
+    prepared = Preparation(source="digits", shape=(3, 16, 16))
+    prepare_set(prepared, tmp_path / "set")
+    arm = study_arms.ARMS[name]
+    experiment = arm.change(base)
+    of_seconds(monkeypatch, {"base": 3.0, "other": 0.5})
+    assert study_rivals.updates_in_the_time_of(base, experiment, arm.undone) == 12
+    with arm.undone():
+        trained = rin.train(experiment, tmp_path / "run")
+    assert isinstance(trained.model, study_rivals.InPlaceOfRIN)
+    pictures = trained.sample(labels=[0, 9], num_steps=2)
+    assert pictures.shape == (2, 3, 16, 16)
+    assert pictures.isfinite().all()
+    model = moved(trained.model)
+    x, gamma, labels = torch.randn(2, 3, 16, 16), torch.tensor([0.2, 0.8]), torch.tensor([3, 4])
+    first, swapped, other = (
+        model(x, *given).prediction
+        for given in (
+            (gamma, Condition(labels=labels)), (gamma.flip(0), Condition(labels=labels)),
+            (gamma, Condition(labels=labels.flip(0))),
+        )
+    )  # fmt: skip
+    assert not torch.equal(first, swapped)
+    assert not torch.equal(first, other)
+
+
+def test_transformers_start_at_nothing():
+    """Gates and read-out are zero, as published, and everything else is not."""
+    torch.manual_seed(0)
+    network = study_rivals.transformer(study_arms.small_base(Path("x"), 1).model)
+    x, condition = torch.randn(2, 3, 16, 16), Condition(labels=torch.tensor([3, 4]))
+    assert not network(x, torch.tensor([0.2, 0.8]), condition).prediction.any()
+    zero = {name for name, weight in network.named_parameters() if weight.ndim > 1 and not weight.any()}
+    assert {name.split(".")[-2] if "read_out.linear" in name else name.split(".")[-3] for name in zero} == {
+        "linear", "modulation",
+    }  # fmt: skip
 
 
 def test_a_cold_network_forgets():
