@@ -8,9 +8,14 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt
+# torch-fidelity and rin-pytorch ask for torchvision, which has no build for PyTorch's CPU build. The tests give the
+# first one the names that it imports, and it lies apart, for torchmetrics would import it without; the second one needs
+# torchvision for files alone.
+
+.venv/ready: Makefile pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target .venv/fidelity torch-fidelity
 	touch $@
 
 demo: setup  ## train the digits preset for a few minutes, sample it, measure it
@@ -30,7 +35,6 @@ test-full: setup  ## the long ones too
 bench: .venv/bench  ## measure speed and memory, beside rin-pytorch, U-Nets and transformers; BENCH="--full" on a GPU
 	$(BIN)/python -m benchmarks $(BENCH)
 
-# rin-pytorch asks for torchvision, which has no build for PyTorch's CPU build and which it needs for files alone
 .venv/bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps rin-pytorch

@@ -51,7 +51,7 @@ from rin.core.files import locked, written_whole
 from rin.data.preparing import prepare_set
 from rin.data.shard_writing import Preparation
 from rin.diffusion import SamplingOptions
-from rin.evaluation.features import FeatureNetwork
+from rin.evaluation.features import scripted_network
 from rin.evaluation.quality import PictureMeasures
 from rin.experiment import ExperimentConfig
 
@@ -111,7 +111,7 @@ class Queue:
         folder.mkdir(parents=True, exist_ok=True)
         with _waiting_for(folder / "setup"):
             self._prepare(data, features)
-        self.network = FeatureNetwork(folder / "features.pt", self.device)
+        self.network = scripted_network(folder / "features.pt", self.device)
         self.reference, _ = reference_of(None, str(folder / "reference.npz"), "train", self.shape, self.network, BATCH)
 
     def _prepare(self, data: str, features: Path) -> None:
@@ -124,7 +124,7 @@ class Queue:
                 network = torch.jit.load(features, map_location="cpu")
                 scripted = network if self.scale.size == 32 else torch.jit.script(Enlarged(network))
                 scripted.save(str(wrapped))
-            loaded = FeatureNetwork(wrapped, self.device)
+            loaded = scripted_network(wrapped, self.device)
             reference_of(None, str(self.set), "train", self.shape, loaded, BATCH)[0].save(reference)
 
     def run(self) -> None:

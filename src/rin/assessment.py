@@ -1,7 +1,6 @@
 """Pictures that a model draws, or that come from anywhere, and the set that they are measured against."""
 
 import dataclasses
-import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -20,13 +19,12 @@ from rin.core.shapes import Pictures
 from rin.data import DataConfig, MediaSet, open_data
 from rin.data.opening import open_held_out
 from rin.diffusion import SamplingOptions
-from rin.evaluation.features import FeatureNetwork
+from rin.evaluation.features import FeatureNetwork, weights_digest
 from rin.evaluation.outputs import write_samples
 from rin.evaluation.pictures import grid
 from rin.evaluation.quality import PictureMeasures
 from rin.evaluation.reference import Reference, measure_reference, read_reference
 from rin.evaluation.sampling import Sampled, sample_pictures, spread_labels
-from rin.nn import RIN
 from rin.run import Trained, read_experiment
 from rin.training.held_out import held_out_losses
 
@@ -86,7 +84,7 @@ def drawn_samples(
         "guidance": options.get("guidance", 0.0),
         "classes": "spread evenly" if labels else "none",
         "network": "bfloat16" if options.get("bfloat16") else "float32",
-        "weights_sha256": _digest(trained.model),
+        "weights_sha256": weights_digest(trained.model),
     }
     if keep is not None:
         if is_first():
@@ -218,15 +216,6 @@ def held_out_loss(run: Path, trained: Trained, batch_size: int) -> dict[str, flo
     if not held_out:
         return None
     return held_out_losses(trained.model, trained.process, held_out, batch_size, device())
-
-
-def _digest(model: RIN) -> str:
-    """Of the weights, by name."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _first(parts: Iterator[Labelled], num: int) -> Iterator[Labelled]:

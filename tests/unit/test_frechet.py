@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from rin import RinError
-from rin.evaluation.features import FeatureNetwork
+from rin.evaluation.features import scripted_network
 from rin.evaluation.frechet import FeatureStatistics, feature_statistics, frechet_distance
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # the tests' own use of it
@@ -141,7 +141,7 @@ def test_batches_and_parts_make_no_difference_even_far_from_nought():
 
 def test_a_scripted_network_wrapped_as_documented(tmp_path):
     saved(Means(), tmp_path / "i3d.pt")
-    network = FeatureNetwork(saved(Features(torch.jit.load(tmp_path / "i3d.pt")), tmp_path / "features.pt"), CPU)
+    network = scripted_network(saved(Features(torch.jit.load(tmp_path / "i3d.pt")), tmp_path / "features.pt"), CPU)
     features = network(clips(4, size=8))
     assert features.shape == (4, 3)
     assert features.dtype == torch.float64
@@ -154,15 +154,15 @@ def test_a_scripted_network_wrapped_as_documented(tmp_path):
 
 def test_a_traced_network_and_one_of_pictures(tmp_path):
     torch.jit.trace(Pixels(), clips(2)).save(tmp_path / "traced.pt")
-    assert torch.equal(FeatureNetwork(tmp_path / "traced.pt", CPU)(clips(3)), clips(3).flatten(1).double())
+    assert torch.equal(scripted_network(tmp_path / "traced.pt", CPU)(clips(3)), clips(3).flatten(1).double())
     pictures = clips(3)[:, :, 0]
-    assert FeatureNetwork(saved(Pixels(), tmp_path / "p.pt"), CPU)(pictures).shape == (3, 3 * 6 * 6)
+    assert scripted_network(saved(Pixels(), tmp_path / "p.pt"), CPU)(pictures).shape == (3, 3 * 6 * 6)
 
 
 def test_loading_warns_nobody(tmp_path, recwarn):
     path = saved(Pixels(), tmp_path / "network.pt")
     recwarn.clear()
-    FeatureNetwork(path, CPU)(clips(2))
+    scripted_network(path, CPU)(clips(2))
     assert not recwarn.list
 
 
@@ -176,7 +176,7 @@ def test_what_is_no_torchscript_is_one_line(content, tmp_path):
     elif content == "folder":
         path.mkdir()
     with pytest.raises(RinError, match="TorchScript") as refused:
-        FeatureNetwork(path, CPU)
+        scripted_network(path, CPU)
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -190,7 +190,7 @@ def test_a_file_that_names_a_python_function_runs_nothing(part, tmp_path):
         for name in good.namelist():
             bad.writestr(name, evil if name.endswith(f"/{part}") else good.read(name))
     with pytest.raises(RinError, match=r"os\.system"):
-        FeatureNetwork(tmp_path / "evil.pt", CPU)
+        scripted_network(tmp_path / "evil.pt", CPU)
     assert not (tmp_path / "ran").exists()
 
 
@@ -206,7 +206,7 @@ def test_a_file_that_names_a_python_function_runs_nothing(part, tmp_path):
     ids=lambda part: type(part).__name__,
 )
 def test_what_are_no_features_is_one_line(module, said, tmp_path):
-    network = FeatureNetwork(saved(module, tmp_path / "network.pt"), CPU)
+    network = scripted_network(saved(module, tmp_path / "network.pt"), CPU)
     with pytest.raises(RinError, match=said) as refused:
         network(clips(4)[:, :, 0] if isinstance(module, Features) else clips(4))
     assert "\n" not in str(refused.value)
@@ -218,4 +218,4 @@ def test_too_few_samples_or_other_features(tmp_path):
     with pytest.raises(RinError, match="3 features beside 4"):
         frechet_distance(statistics(torch.zeros(2, 3)), statistics(torch.zeros(2, 4)))
     with pytest.raises(RinError, match="no clips"):
-        feature_statistics([], FeatureNetwork(saved(Pixels(), tmp_path / "network.pt"), CPU))
+        feature_statistics([], scripted_network(saved(Pixels(), tmp_path / "network.pt"), CPU))

@@ -3,16 +3,64 @@
 import contextlib
 import io
 import re
+from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 import tyro
 
+from rin.core.compute import Compile, Precision, compiles, uses_bfloat16
 from rin.core.errors import RinError
+from rin.diffusion import SamplerName, SamplingOptions
 
 Arguments = TypeVar("Arguments")
 
 
 _RULE = "[─-]{20,}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingArguments:
+    """How samples are drawn, by all who draw some."""
+
+    steps: int | None = None
+    """Steps of sampling; the model's own if absent."""
+
+    sampler: SamplerName | None = None
+    """ddpm, ddpm-small or ddim; the model's own if absent."""
+
+    schedule: str | None = None
+    """gamma(t) of sampling, as in cosine or sigmoid@-3,3,0.9; the model's own if absent."""
+
+    guidance: float = 0.0
+    """Strength of classifier-free guidance; needs a model trained with label dropping."""
+
+    seed: int = 0
+    """Of the noise: picture 17 of seed 3 is the same at any --num and --batch-size."""
+
+    batch_size: int = 64
+    """How many at a time."""
+
+    precision: Precision = "auto"
+    """Of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+
+    compile: Compile = "auto"
+    """Go through torch.compile and CUDA graphs; auto: on a CUDA device."""
+
+    def options(self, where: torch.device) -> SamplingOptions:
+        """The same as the library has it, but for the seed and the batches, on a device.
+
+        Raises:
+            RinError: the device does not have the precision that is asked for.
+        """
+        return {
+            "sampler": self.sampler,
+            "num_steps": self.steps,
+            "schedule": self.schedule,
+            "guidance": self.guidance,
+            "bfloat16": uses_bfloat16(self.precision, where),
+            "compile": compiles(self.compile, where),
+        }
 
 
 def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Arguments | None = None) -> Arguments:

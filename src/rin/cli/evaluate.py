@@ -2,23 +2,24 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from rin.assessment import Samples, drawn_samples, given_samples, held_out_loss, neighbours_sheet, reference_of
-from rin.cli.arguments import parse
-from rin.core.compute import Compile, Precision, compiles, device, uses_bfloat16
+from rin.cli.arguments import SamplingArguments, parse
+from rin.core.compute import device
 from rin.core.distributed import is_first
 from rin.core.errors import RinError
 from rin.core.files import check_writable, written_whole
 from rin.core.launch import processes
-from rin.diffusion import SamplerName, SamplingOptions
-from rin.evaluation.features import FeatureNetwork
+from rin.diffusion import SamplingOptions
+from rin.evaluation.features import FeatureNetwork, feature_network
 from rin.evaluation.pictures import save_image
 from rin.evaluation.quality import PictureMeasures, table
+from rin.evaluation.reference import Reference
 from rin.prediction import MOVING_SHAPES, frechet_video_distance, measured_shapes
 from rin.run import CONFIG, Trained, load, read_experiment
 from rin.training import checkpoint
@@ -45,8 +46,10 @@ class EvaluateArguments:
     num: int | None = None
     """How many; if absent 256 clips, 10000 drawn pictures, or all that are given."""
 
-    features: Path | None = None
-    """A TorchScript network that maps uint8 pictures (b c h w) or clips (b c f h w) to features (b d)."""
+    features: str | None = None
+    """What looks at them: a file with a TorchScript network that maps uint8 pictures (b c h w) or clips (b c f h w) to
+    features (b d), or a network of torch-fidelity: inception-v3-compat (of published FIDs), dinov2-vit-l-14 or another
+    DINOv2."""
 
     reference: str | None = None
     """What pictures are measured against: a set, as --data.path has it, or an .npz that --keep-reference wrote or that
@@ -74,29 +77,8 @@ class EvaluateArguments:
     frames: int | None = None
     """Frames to predict of moving-shapes, block after block; the model's own if absent."""
 
-    steps: int | None = None
-    """Steps of sampling; the model's own if absent."""
-
-    sampler: SamplerName | None = None
-    """ddpm, ddpm-small or ddim; the model's own if absent."""
-
-    schedule: str | None = None
-    """gamma(t) of sampling, as in cosine or sigmoid@-3,3,0.9; the model's own if absent."""
-
-    guidance: float = 0.0
-    """Strength of classifier-free guidance; needs a model trained with label dropping."""
-
-    seed: int = 0
-    """Of the noise."""
-
-    batch_size: int = 64
-    """How many at a time."""
-
-    precision: Precision = "auto"
-    """Of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
-
-    compile: Compile = "auto"
-    """Go through torch.compile and CUDA graphs; auto: on a CUDA device."""
+    sampling: tyro.conf.OmitArgPrefixes[SamplingArguments] = field(default_factory=SamplingArguments)
+    """How they are drawn."""
 
     out: Path | None = None
     """Also write the results, and how they were had, to this file, as JSON."""
@@ -120,15 +102,8 @@ def _evaluate(chosen: EvaluateArguments) -> None:
     if chosen.average_decays and not is_model:
         raise RinError("--average-decays is for a run: leave it out")
     trained = load(chosen.run, *chosen.average_decays[:1]) if is_model else None
-    network = None if chosen.features is None else FeatureNetwork(chosen.features, where)
-    options: SamplingOptions = {
-        "sampler": chosen.sampler,
-        "num_steps": chosen.steps,
-        "schedule": chosen.schedule,
-        "guidance": chosen.guidance,
-        "bfloat16": uses_bfloat16(chosen.precision, where),
-        "compile": compiles(chosen.compile, where),
-    }
+    network = None if chosen.features is None else feature_network(chosen.features, where)
+    options = chosen.sampling.options(where)
     if trained is not None and len(trained.model.config.shape) == 4:
         results, lines = _of_clips(chosen, trained, network, options)
     elif network is None:
@@ -151,23 +126,23 @@ def _of_clips(
             raise RinError(f"--{name.replace('_', '-')} is for pictures, and this model draws clips: leave it out")
     if len(chosen.average_decays) > 1:
         raise RinError("--average-decays: of clips, give one")
-    run, sampling, num = Path(chosen.run), trained.process.config, _CLIPS if chosen.num is None else chosen.num
+    run, asked, num = Path(chosen.run), chosen.sampling, _CLIPS if chosen.num is None else chosen.num
     experiment = read_experiment(run)
     of_shapes = experiment is not None and experiment.data.path == MOVING_SHAPES
     if chosen.frames is not None and not of_shapes:
         raise RinError("--frames is for moving-shapes, whose true future is known: leave it out")
     results: dict[str, Any] = {
-        "run": chosen.run, "num": num, "seed": chosen.seed,
-        "sampler": chosen.sampler or sampling.sampler,
-        "steps": sampling.num_steps if chosen.steps is None else chosen.steps,
+        "run": chosen.run, "num": num, "seed": asked.seed,
+        "sampler": asked.sampler or trained.process.config.sampler,
+        "steps": trained.process.config.num_steps if asked.steps is None else asked.steps,
     }  # fmt: skip
     lines: list[str] = []
     if network is not None:
-        distance = frechet_video_distance(trained, run, network, num, chosen.seed, chosen.batch_size, **options)
+        distance = frechet_video_distance(trained, run, network, num, asked.seed, asked.batch_size, **options)
         results["frechet_video_distance"] = distance
         lines.append(f"Frechet video distance, {num} clips a side: {distance:.4g}")
     if network is None or of_shapes:
-        shapes = measured_shapes(trained, run, num, chosen.frames, chosen.seed, chosen.batch_size, **options)
+        shapes = measured_shapes(trained, run, num, chosen.frames, asked.seed, asked.batch_size, **options)
         results["moving_shapes"] = shapes.to_json()
         lines.append(shapes.describe())
     return results, lines
@@ -176,11 +151,15 @@ def _of_clips(
 def _of_pictures(
     chosen: EvaluateArguments, trained: Trained | None, network: FeatureNetwork, options: SamplingOptions
 ) -> tuple[dict[str, Any], list[str]]:
-    source = Path(chosen.run)
+    source, batch_size = Path(chosen.run), chosen.sampling.batch_size
     if chosen.frames is not None:
         raise RinError("--frames is for clips: leave it out")
-    for name in ("shape",) if trained is not None else ("keep", "sampler", "steps", "schedule"):
-        if getattr(chosen, name) is not None:
+    of_models = {
+        "keep": chosen.keep,
+        **{name: vars(chosen.sampling)[name] for name in ("sampler", "steps", "schedule")},
+    }
+    for name, given in ({"shape": chosen.shape} if trained is not None else of_models).items():
+        if given is not None:
             raise RinError(f"--{name} is for pictures that {'are given' if trained else 'a model draws'}: leave it out")
     decays = chosen.average_decays
     if len(decays) > 1 and chosen.neighbours is not None:
@@ -190,7 +169,7 @@ def _of_pictures(
     else:
         samples, shape = _drawn(chosen, trained, decays[:1], options), trained.model.config.shape
     run = source if (source / checkpoint.FOLDER).is_dir() else None
-    reference, pictures = reference_of(run, chosen.reference, chosen.reference_split, shape, network, chosen.batch_size)
+    reference, pictures = reference_of(run, chosen.reference, chosen.reference_split, shape, network, batch_size)
     if chosen.neighbours is not None and pictures is None:
         raise RinError("--neighbours shows pictures of the reference set: give the set as --reference")
     if chosen.keep_reference is not None and is_first():
@@ -199,15 +178,15 @@ def _of_pictures(
     def measured(trained: Trained | None, samples: Samples) -> dict[str, Any]:
         measures = PictureMeasures(network, reference, samples.num, samples.num_classes)
         for part, labels in samples.parts:
-            for begin in range(0, len(part), chosen.batch_size):
-                end = begin + chosen.batch_size
+            for begin in range(0, len(part), batch_size):
+                end = begin + batch_size
                 measures.update(part[begin:end], None if labels is None else labels[begin:end])
         results: dict[str, Any] = {"source": chosen.run, **measures.results()}
-        if trained is not None and run is not None and (losses := held_out_loss(run, trained, chosen.batch_size)):
+        if trained is not None and run is not None and (losses := held_out_loss(run, trained, batch_size)):
             results["held_out_loss"] = losses
         if chosen.neighbours is not None and pictures is not None and is_first():
             save_image(neighbours_sheet(measures, pictures), chosen.neighbours)
-        return results | {"protocol": _protocol(chosen, samples, reference.told, network)}
+        return results | {"protocol": _protocol(samples, reference, network)}
 
     told, results = [f"{samples.num} pictures of {chosen.run}"], measured(trained, samples)
     if len(decays) < 2:
@@ -224,17 +203,17 @@ def _drawn(chosen: EvaluateArguments, trained: Trained, decay: tuple[float, ...]
     num, keep = _PICTURES if chosen.num is None else chosen.num, chosen.keep
     if keep is not None and len(chosen.average_decays) > 1:
         keep = keep / f"decay-{decay[0]}"
-    samples = drawn_samples(trained, num, chosen.seed, chosen.batch_size, keep, **options)
+    samples = drawn_samples(trained, num, chosen.sampling.seed, chosen.sampling.batch_size, keep, **options)
     return dataclasses.replace(samples, told=samples.told | ({"average_decay": decay[0]} if decay else {}))
 
 
-def _protocol(chosen: EvaluateArguments, samples: Samples, reference: Any, network: FeatureNetwork) -> dict[str, Any]:
+def _protocol(samples: Samples, reference: Reference, network: FeatureNetwork) -> dict[str, Any]:
     """All that someone needs to have the same figures."""
     return {
         "samples": samples.told,
         "quantisation": "8 bits",
-        "reference": dict(reference),
-        "features": {"file": None if chosen.features is None else chosen.features.name, "sha256": network.digest},
+        "reference": dict(reference.told),
+        "features": dict(network.told),
     }
 
 

@@ -1,19 +1,19 @@
 """`rin sample`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 
-from rin.cli.arguments import parse
-from rin.core.compute import Compile, Precision, compiles, device, uses_bfloat16
+from rin.cli.arguments import SamplingArguments, parse
+from rin.core.compute import device
 from rin.core.denoiser import check_labels
 from rin.core.distributed import is_first
 from rin.core.errors import RinError, unknown
 from rin.core.launch import processes
-from rin.diffusion import SamplerName, SamplingOptions
+from rin.diffusion import SamplingOptions
 from rin.evaluation.outputs import check_output, wants_frames, write_clips, write_samples
 from rin.evaluation.rollout import num_blocks, sample_clips
 from rin.evaluation.sampling import sample_pictures, spread_labels
@@ -51,29 +51,8 @@ class SampleArguments:
     num: int | None = None
     """How many, spread evenly over the classes; if absent 64 pictures or 8 clips."""
 
-    steps: int | None = None
-    """Steps of sampling; the model's own if absent."""
-
-    sampler: SamplerName | None = None
-    """ddpm, ddpm-small or ddim; the model's own if absent."""
-
-    schedule: str | None = None
-    """gamma(t) of sampling, as in cosine or sigmoid@-3,3,0.9; the model's own if absent."""
-
-    guidance: float = 0.0
-    """Strength of classifier-free guidance; needs a model trained with label dropping."""
-
-    seed: int = 0
-    """Of the noise: picture 17 of seed 3 is the same at any --num and --batch-size."""
-
-    batch_size: int = 64
-    """How many at a time."""
-
-    precision: Precision = "auto"
-    """Of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
-
-    compile: Compile = "auto"
-    """Go through torch.compile and CUDA graphs; auto: on a CUDA device."""
+    sampling: tyro.conf.OmitArgPrefixes[SamplingArguments] = field(default_factory=SamplingArguments)
+    """How they are drawn."""
 
 
 def sample(arguments: list[str]) -> None:
@@ -94,14 +73,7 @@ def _sample(chosen: SampleArguments) -> None:
     classes = parse_classes(chosen.classes, trained)
     labels = spread_labels(classes, num) if classes else None
     where = device()
-    options: SamplingOptions = {
-        "sampler": chosen.sampler,
-        "num_steps": chosen.steps,
-        "schedule": chosen.schedule,
-        "guidance": chosen.guidance,
-        "bfloat16": uses_bfloat16(chosen.precision, where),
-        "compile": compiles(chosen.compile, where),
-    }
+    options = chosen.sampling.options(where)
     one_row_a_class = len(classes) > 1 and num % len(classes) == 0
     columns = num // len(classes) if one_row_a_class else None
     draw = _clips if clips else _pictures
@@ -123,9 +95,8 @@ def _pictures(
             raise RinError(f"{name} is for models of clips, and this one draws pictures: leave it out")
     check_output(chosen.out, trained.model.config.shape, num, 1, columns)
     moments = _FRAMES if wants_frames(chosen.out) else 0
-    sampled = sample_pictures(
-        trained.model, trained.process, labels, num, chosen.seed, chosen.batch_size, moments, **options
-    )
+    seed, batch_size = chosen.sampling.seed, chosen.sampling.batch_size
+    sampled = sample_pictures(trained.model, trained.process, labels, num, seed, batch_size, moments, **options)
     if is_first():
         write_samples(sampled, labels, trained.class_names, columns, chosen.out)
 
@@ -147,9 +118,8 @@ def _clips(
         context = last_frames(chosen.context, trained).expand(num, -1, -1, -1, -1)
     elif config.num_context_frames:
         context = held_out_frames(trained, Path(chosen.run), num, labels)
-    drawn = sample_clips(
-        trained.model, trained.process, labels, context, num, num_frames, chosen.seed, chosen.batch_size, **options
-    )
+    seed, batch_size = chosen.sampling.seed, chosen.sampling.batch_size
+    drawn = sample_clips(trained.model, trained.process, labels, context, num, num_frames, seed, batch_size, **options)
     if is_first():
         clips = drawn if context is None else torch.cat([context, drawn], dim=2)
         given = 0 if context is None else context.shape[2]

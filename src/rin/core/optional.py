@@ -1,5 +1,6 @@
 """Libraries that are installed only where they are wanted."""
 
+import importlib
 from typing import Any
 
 from rin.core.errors import RinError
@@ -19,3 +20,20 @@ def pyav(purpose: str) -> Any:
     except ImportError as error:
         raise RinError(f'PyAV is needed {purpose}: pip install "rin-diffusion[video]"') from error
     return av
+
+
+def torch_fidelity(purpose: str) -> Any:
+    """torch-fidelity, which has the networks of published measures.
+
+    Args:
+        purpose: what it is needed for, as in "for inception-v3-compat".
+
+    Raises:
+        RinError: it is not installed, or the torchvision that it wants does not work.
+    """
+    try:
+        return importlib.import_module("torch_fidelity")
+    except (ImportError, RuntimeError) as error:  # a torchvision of another build of PyTorch raises the second
+        raise RinError(
+            f'torch-fidelity is needed {purpose}: pip install "rin-diffusion[fidelity]" ({error})'
+        ) from error

@@ -14,24 +14,124 @@ to be wrapped for that:
             return self.network(clips.float(), rescale=True, resize=True, return_features=True)
 
     torch.jit.script(Features(torch.jit.load("i3d_torchscript.pt"))).save("features.pt")
+
+Where torch-fidelity is installed its networks of pictures go by their names: `inception-v3-compat`, the one of
+published FIDs and Inception Scores, and DINOv2.
 """
 
 import hashlib
+import os
+import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from rin.core.errors import RinError
+from rin.core.optional import torch_fidelity
 from rin.core.shapes import Media
+
+FIDELITY = {
+    "inception-v3-compat": ["2048", "logits_unbiased"],
+    "dinov2-vit-s-14": ["dinov2"],
+    "dinov2-vit-b-14": ["dinov2"],
+    "dinov2-vit-l-14": ["dinov2"],
+    "dinov2-vit-g-14": ["dinov2"],
+}
+"""The networks of torch-fidelity, and what is taken of each: features and, of one that classifies, logits."""
 
 
 class FeatureNetwork:
-    """A network of the user's that turns clips or pictures into features.
+    """A network that turns clips or pictures into features.
+
+    Args:
+        name: what to call it, in messages.
+        told: what someone needs to have the same network again; its `sha256` among it.
+        device: what to compute on.
+        features: uint8 clips (b c f h w) or pictures (b c h w) to features (b d).
+        both: the same to features and a classifier's logits (b classes), if it is one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        told: Mapping[str, str],
+        device: torch.device,
+        features: Callable[[Tensor], Any],
+        both: Callable[[Tensor], tuple[Any, Any]] | None = None,
+    ) -> None:
+        self.told = told
+        self._name, self._device, self._features, self._both = name, device, features, both
+
+    @property
+    def digest(self) -> str:
+        """Tells networks apart."""
+        return self.told["sha256"]
+
+    def __call__(self, media: Media) -> Float[Tensor, "b d"]:
+        """The features of some clips or pictures, in float64 on the CPU.
+
+        Raises:
+            RinError: the network fails at them, or gives what are not features (b d), or not finite ones.
+        """
+        return self._checked(self._run(self._features, media), "features", media)
+
+    def with_logits(self, media: Media) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b classes"] | None]:
+        """The features and, of a classifier, what it takes them for, as logits; both in float64 on the CPU.
+
+        Raises:
+            RinError: as for features.
+        """
+        if self._both is None:
+            return self(media), None
+        features, logits = self._run(self._both, media)
+        return self._checked(features, "features", media), self._checked(logits, "logits", media)
+
+    @torch.no_grad()
+    def _run(self, function: Callable[[Tensor], Any], media: Media) -> Any:
+        try:
+            return function(media.to(self._device))
+        except (RuntimeError, ValueError, torch.jit.Error) as error:
+            shape = "x".join(map(str, media.shape))
+            raise RinError(f"the feature network {self._name} fails at uint8 {shape}: {_last_line(error)}") from error
+
+    def _checked(self, given: Any, what: str, media: Media) -> Float[Tensor, "b d"]:
+        if not (isinstance(given, Tensor) and given.is_floating_point() and given.ndim == 2) or (
+            len(given) != len(media)
+        ):
+            shown = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+            kind = "clips" if media.ndim == 5 else "pictures"
+            raise RinError(
+                f"the feature network {self._name} gives {shown} for the {what} of {len(media)} {kind}: wrap it, for "
+                "floats (b d)"
+            )
+        given = given.cpu().double()
+        if not given.isfinite().all():
+            raise RinError(f"the feature network {self._name} gives NaN or infinity: take one that fits")
+        return given
+
+
+def feature_network(given: str, device: torch.device) -> FeatureNetwork:
+    """The network of a TorchScript file, or one of torch-fidelity's by its name, see `FIDELITY`.
+
+    Raises:
+        RinError: there is no such file and no such network, or it cannot be loaded.
+    """
+    path = Path(given)
+    if given in FIDELITY and not path.exists():
+        return fidelity_network(given, device)
+    if not path.is_file():
+        raise RinError(f"no feature network at {path}: give a TorchScript file, or one of {', '.join(FIDELITY)}")
+    return scripted_network(path, device)
+
+
+def scripted_network(path: Path, device: torch.device) -> FeatureNetwork:
+    """The network of a TorchScript file; if it has a method `logits`, a classifier.
 
     TorchScript has an interpreter and a reader of its own, in C++: Python's pickle takes no part, and no Python in the
     file is run. What TorchScript itself can do, which includes reading and writing files, the file can do: take it from
@@ -42,69 +142,75 @@ class FeatureNetwork:
         device: what to compute on.
 
     Raises:
-        RinError: the file is not there, or is not TorchScript.
+        RinError: the file is not TorchScript.
     """
+    try:
+        with warnings.catch_warnings():
+            # PyTorch would have files of torch.export instead, but the networks that people share are these
+            warnings.simplefilter("ignore", DeprecationWarning)
+            network = torch.jit.load(path, map_location=device).eval()
+        with path.open("rb") as file:
+            told = {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    except (RuntimeError, ValueError, OSError, torch.jit.Error) as error:
+        raise RinError(
+            f"cannot read the feature network {path}: give a TorchScript file, as torch.jit.save writes it "
+            f"({_last_line(error)})"
+        ) from error
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        self._path, self._device = path, device
-        if not path.is_file():
-            raise RinError(f"no feature network at {path}: give a TorchScript file")
-        try:
-            with warnings.catch_warnings():
-                # PyTorch would have files of torch.export instead, but the networks that people share are these
-                warnings.simplefilter("ignore", DeprecationWarning)
-                self._network = torch.jit.load(path, map_location=device).eval()
-            with path.open("rb") as file:
-                self.digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except (RuntimeError, ValueError, OSError, torch.jit.Error) as error:
-            raise RinError(
-                f"cannot read the feature network {path}: give a TorchScript file, as torch.jit.save writes it "
-                f"({_last_line(error)})"
-            ) from error
+    def both(media: Tensor) -> tuple[Any, Any]:
+        return network(media), network.logits(media)
 
-    @property
-    def has_logits(self) -> bool:
-        """Whether it is a classifier, too."""
-        return hasattr(self._network, "logits")
+    return FeatureNetwork(str(path), told, device, network, both if hasattr(network, "logits") else None)
 
-    def __call__(self, media: Media) -> Float[Tensor, "b d"]:
-        """The features of some clips or pictures, in float64 on the CPU.
 
-        Raises:
-            RinError: the network fails at them, or gives what are not features (b d), or not finite ones.
-        """
-        return self._run(self._network, "features", media)
+def fidelity_network(name: str, device: torch.device) -> FeatureNetwork:
+    """A network of torch-fidelity, with the resizing that belongs to it, for pictures in colour.
 
-    def logits(self, media: Media) -> Float[Tensor, "b classes"]:
-        """What it takes some clips or pictures for, as logits in float64 on the CPU.
+    torch-fidelity takes weights from the web the first time, and DINOv2's code with them; PyTorch keeps both in its
+    cache (`TORCH_HOME`), where they may be put beforehand. Weights are read as weights: no other pickle is.
 
-        Raises:
-            RinError: it is no classifier, or as for features.
-        """
-        if not self.has_logits:
-            raise RinError(f"the feature network {self._path} has no method `logits`: it is no classifier")
-        return self._run(self._network.logits, "logits", media)
+    Args:
+        name: see `FIDELITY`.
+        device: what to compute on.
 
-    @torch.no_grad()
-    def _run(self, function: Callable[[Tensor], Any], what: str, media: Media) -> Float[Tensor, "b d"]:
-        try:
-            given = function(media.to(self._device))
-        except (RuntimeError, torch.jit.Error) as error:
-            shape = "x".join(map(str, media.shape))
-            raise RinError(f"the feature network {self._path} fails at uint8 {shape}: {_last_line(error)}") from error
-        if not (isinstance(given, Tensor) and given.is_floating_point() and given.ndim == 2) or (
-            len(given) != len(media)
-        ):
-            shown = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
-            kind = "clips" if media.ndim == 5 else "pictures"
-            raise RinError(
-                f"the feature network {self._path} gives {shown} for the {what} of {len(media)} {kind}: wrap it, for "
-                "floats (b d)"
-            )
-        given = given.cpu().double()
-        if not given.isfinite().all():
-            raise RinError(f"the feature network {self._path} gives NaN or infinity: take one that fits")
-        return given
+    Raises:
+        RinError: torch-fidelity is not installed, or cannot have the weights.
+    """
+    library = torch_fidelity(f"for {name}")
+    try:
+        with _weights_only():
+            network = library.utils.create_feature_extractor(name, FIDELITY[name], cuda=False, verbose=False).to(device)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise RinError(f"torch-fidelity cannot load {name}: {_last_line(error)}") from error
+    told = {"network": name, "torch_fidelity": library.__version__, "sha256": weights_digest(network)}
+    return FeatureNetwork(
+        name, told, device, lambda media: network(media)[0], network if len(FIDELITY[name]) > 1 else None
+    )
+
+
+def weights_digest(network: nn.Module) -> str:
+    """A SHA-256 of all weights, by name."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _weights_only() -> Generator[None]:
+    """Whoever loads a file through PyTorch loads tensors, and no other Python object."""
+    before = os.environ.get(_WEIGHTS_ONLY)
+    os.environ[_WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_WEIGHTS_ONLY]
+        if before is not None:
+            os.environ[_WEIGHTS_ONLY] = before
+
+
+_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 def _last_line(error: Exception) -> str:

@@ -61,12 +61,11 @@ class PictureMeasures:
         Raises:
             RinError: the network fails, or gives other features than the reference has.
         """
-        features = self._network(pictures)
+        features, logits = self._network.with_logits(pictures)
         self._features.update(features.float())
         self._pictures.update(pictures.cpu())
         self._statistics.update(features)
-        if self._network.has_logits:
-            logits = self._network.logits(pictures)
+        if logits is not None:
             self._scores = self._scores or ClassifierScores(logits.shape[1])
             told = None if labels is None or logits.shape[1] != self._num_classes else list(labels)
             self._scores.update(logits, told)
