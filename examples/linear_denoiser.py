@@ -17,7 +17,8 @@ from torch import Tensor
 import rin
 from rin.core.seeds import Chance, Purpose
 from rin.data import MediaSet
-from rin.run import open_run_data, read_experiment
+from rin.run import open_run_data
+from rin.trained import read_experiment
 from rin.training.held_out import TIMES, held_out_losses
 
 

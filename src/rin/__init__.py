@@ -11,7 +11,8 @@ from rin.diffusion import Diffusion, DiffusionConfig
 from rin.experiment import ExperimentConfig
 from rin.nn import RIN, RINConfig
 from rin.presets import preset, preset_names
-from rin.run import Trained, load, train
+from rin.run import train
+from rin.trained import Trained, load
 from rin.training.config import TrainingConfig
 
 __all__ = [

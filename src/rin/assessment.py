@@ -25,7 +25,7 @@ from rin.evaluation.pictures import grid
 from rin.evaluation.quality import PictureMeasures
 from rin.evaluation.reference import Reference, measure_reference, read_reference
 from rin.evaluation.sampling import Sampled, sample_pictures, spread_labels
-from rin.run import Trained, read_experiment
+from rin.trained import Trained, read_experiment
 from rin.training.held_out import held_out_losses
 
 PART = 1000
@@ -33,6 +33,10 @@ PART = 1000
 
 _DRAWN = "drawn.json"
 """Tells in a folder of kept samples what they are."""
+
+_AS_THEY_ARE = {"resizing": "none"}
+_RESIZED = {"resizing": "cropped at the centre, antialiased bicubic; none for those of the size"}
+"""What the protocol says of pictures that are measured."""
 
 Labelled = tuple[Pictures, list[int] | None]
 """Some pictures, and the classes that were asked for, if any were."""
@@ -108,7 +112,7 @@ def drawn_samples(
                 write_samples(Sampled(drawn.pictures, []), asked, trained.class_names, None, _part(keep, start))
             yield drawn.pictures, asked
 
-    return Samples(num=num, told=told, parts=parts(), num_classes=config.num_classes)
+    return Samples(num=num, told=told | _AS_THEY_ARE, parts=parts(), num_classes=config.num_classes)
 
 
 def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> tuple[Samples, tuple[int, ...]]:
@@ -128,7 +132,7 @@ def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> t
     files = [path] if path.suffix == ".npz" else sorted(path.glob("*.npz")) if path.is_dir() else []
     if files:
         read = [_read_part(file) for file in files]
-        counts, told = [len(pictures) for pictures, _ in read], {"resizing": "none"}
+        counts, told = [len(pictures) for pictures, _ in read], _AS_THEY_ARE
         parts = iter(read)
         num_classes = max((max(labels) + 1 for _, labels in read if labels), default=0)
         shapes = {tuple(pictures.shape[1:]) for pictures, _ in read}
@@ -142,7 +146,7 @@ def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> t
             raise RinError(f"{path}: say what size its pictures are measured at, as in --shape 3 32 32")
         media = open_data(DataConfig(path=str(path), num_held_out=0, labels=False, memory_gib=0.0), tuple(shape))
         counts, of_each, num_classes = [len(media.training)], tuple(shape), 0
-        told = {"resizing": "cropped at the centre, antialiased bicubic"}
+        told = _RESIZED
         parts = ((media.training.get(places)[0], None) for places in torch.arange(counts[0]).split(PART))
     there = sum(counts)
     if num is not None and num > there:
@@ -189,7 +193,7 @@ def reference_of(
         data = experiment.data
         told = {"set": data.path, "split": data.split, "part": "all but what the run held out of it"}
     pictures = open_data(dataclasses.replace(data, memory_gib=0.0), shape).training
-    return measure_reference(pictures, network, batch_size, told), pictures
+    return measure_reference(pictures, network, batch_size, told | _RESIZED), pictures
 
 
 def neighbours_sheet(measures: PictureMeasures, pictures: MediaSet, rows: int = 10, neighbours: int = 5) -> Pictures:

@@ -22,7 +22,8 @@ from rin.evaluation.frechet import feature_statistics, frechet_distance
 from rin.evaluation.rollout import sample_clips
 from rin.evaluation.shapes import ShapesMeasures, measure_shapes
 from rin.experiment import ExperimentConfig
-from rin.run import Trained, clip_shape, read_experiment
+from rin.run import clip_shape
+from rin.trained import Trained, read_experiment
 
 MOVING_SHAPES = "moving-shapes"
 

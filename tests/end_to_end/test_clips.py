@@ -13,7 +13,7 @@ from rin.cli import main
 from rin.data.config import ClipsConfig
 from rin.evaluation.pictures import save_video
 from rin.prediction import last_frames
-from rin.run import load
+from rin.trained import load
 from tests.end_to_end.commands import TINY, files, rin
 
 SHAPES = [

@@ -11,7 +11,7 @@ from PIL import Image
 from rin import assessment
 from rin.cli import main
 from rin.core.errors import RinError
-from rin.run import load
+from rin.trained import load
 from tests.end_to_end.commands import TINY, assert_one_line, rin, together
 
 

@@ -17,7 +17,7 @@ from rin.evaluation.outputs import check_output, write_clips
 from rin.evaluation.pictures import DRAWN, GIVEN, bordered, contact_sheet, playing, save_video, sheet_size
 from rin.evaluation.rollout import num_blocks, sample_clips
 from rin.evaluation.sampling import seeded_steps
-from rin.run import Trained
+from rin.trained import Trained
 from rin.training.held_out import examples_of
 from rin.training.samples import NUM_CLIPS, keep, samples
 from tests.unit.models import VIDEO, moved, small

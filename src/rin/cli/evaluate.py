@@ -21,7 +21,7 @@ from rin.evaluation.pictures import save_image
 from rin.evaluation.quality import PictureMeasures, table
 from rin.evaluation.reference import Reference
 from rin.prediction import MOVING_SHAPES, frechet_video_distance, measured_shapes
-from rin.run import CONFIG, Trained, load, read_experiment
+from rin.trained import CONFIG, Trained, load, read_experiment
 from rin.training import checkpoint
 
 _CLIPS, _PICTURES = 256, 10_000

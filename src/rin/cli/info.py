@@ -14,7 +14,7 @@ from rin.evaluation.memory import RESERVE, Plan, held, needed, passing, plan, wa
 from rin.experiment import ExperimentConfig
 from rin.nn import RINConfig
 from rin.presets import preset, preset_names, preset_source
-from rin.run import read_model_config
+from rin.trained import read_model_config
 
 GPU = "NVIDIA H100 80GB HBM3"
 """Whose hours a run is told in."""

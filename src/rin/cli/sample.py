@@ -18,7 +18,7 @@ from rin.evaluation.outputs import check_output, wants_frames, write_clips, writ
 from rin.evaluation.rollout import num_blocks, sample_clips
 from rin.evaluation.sampling import sample_pictures, spread_labels
 from rin.prediction import held_out_frames, last_frames
-from rin.run import Trained, load
+from rin.trained import Trained, load
 
 _FRAMES = 60
 

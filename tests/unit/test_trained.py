@@ -1,0 +1,60 @@
+"""Saved models: read as they were written, and refused in one line where they are damaged."""
+
+import json
+
+import pytest
+import torch
+
+from rin import Diffusion, DiffusionConfig, Trained, load
+from rin.core.errors import RinError
+from tests.unit.models import moved, small
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A saved model's folder."""
+    names = ("ant", "bee", "cat", "dog", "elk")
+    Trained(moved(small()), Diffusion(DiffusionConfig(num_steps=3)), names).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_model_is_read_as_it_was_written(saved):
+    read = load(saved)
+    assert read.class_names == ("ant", "bee", "cat", "dog", "elk")
+    assert read.process.config == DiffusionConfig(num_steps=3)
+    assert read.model.config == small()
+    for one, other in zip(read.model.parameters(), moved(small()).parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text[:-20], "is no configuration of rin"),
+        (lambda _: "[]", "is no configuration of rin"),
+        (lambda text: json.dumps(json.loads(text) | {"format_version": 99}), "format 99, this rin knows up to 1"),
+        (lambda text: json.dumps(json.loads(text) | {"format_version": "new"}), "is no configuration of rin"),
+        (lambda text: json.dumps(json.loads(text) | {"model": 3}), "model is no dict"),
+        (lambda text: json.dumps(json.loads(text) | {"class_names": 3}), "class_names is no list"),
+        (lambda text: text.replace('"class_names"', '"names"'), "'class_names'"),
+        (lambda text: text.replace('"latent_dim": 32', '"latent_dim": "wide"'), "latent_dim = 'wide'"),
+        (lambda text: text.replace('"latent_dim": 32', '"latent_dim": 64'), "damaged or of another configuration"),
+    ],
+)
+def test_a_damaged_configuration_is_one_line(saved, damage, said):
+    path = saved / "config.json"
+    changed = damage(path.read_text())
+    assert changed != path.read_text()
+    path.write_text(changed)
+    with pytest.raises(RinError) as refused:
+        load(saved)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_damaged_weights_are_one_line(saved):
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(RinError, match="damaged or of another configuration") as refused:
+        load(saved)
+    assert "\n" not in str(refused.value)
