@@ -88,7 +88,9 @@ def test_a_run_is_measured_against_what_it_was_trained_on(run, network, tmp_path
     options = (run, "--features", network, "--num", "30", "--steps", "2")
     out, kept = tmp_path / "a.json", tmp_path / "reference.npz"
     assert evaluate(*options, "--out", out, "--keep-reference", kept, "--neighbours", tmp_path / "nearest.png") == 0
-    assert "Frechet distance" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Frechet distance" in printed
+    assert "held-out loss at t = 0.5" in printed
     found = measured(out)
     assert found["class_accuracy"] <= 1
     assert set(found) >= {"inception_score", "kernel_distance", "precision", "recall", "density", "coverage", "copies"}

@@ -141,6 +141,9 @@ def table(columns: dict[str, dict[str, Any]]) -> str:
     if all("copies" in results for results in columns.values()):
         shares = [f"{results['copies']['share']:.2%}" for results in columns.values()]
         lines.append(_line("copies of the reference, by the nearest neighbours", shares))
+    losses = [results.get("held_out_loss", {}) for results in columns.values()]
+    for t in losses[0]:
+        lines.append(_line(f"held-out loss at t = {t}, lower", [f"{loss[t]:.4g}" for loss in losses]))
     return "\n".join(lines)
 
 
