@@ -162,6 +162,15 @@ def test_every_arm_is_a_run_of_its_own(scale):
     assert len(set(configured)) == len(configured)
 
 
+def test_a_third_of_the_preset_is_a_third():
+    with torch.device("meta"):
+        sizes = [
+            sum(weight.numel() for weight in RIN(study_arms.SCALES[name].base(Path("x"), 1_500).model).parameters())
+            for name in ("gpu", "gpu-third")
+        ]
+    assert sizes[1] / sizes[0] == pytest.approx(1 / 3, rel=0.02)
+
+
 def test_a_network_that_only_reads_writes_once():
     with study_arms.ARMS["read-only"].undone():
         writes = [block.write is not None for block in RIN(small(compute_depth=(1, 1, 1))).blocks]
