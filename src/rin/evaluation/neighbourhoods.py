@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rin.core.compute import device
 from rin.core.errors import RinError
 
 _ROWS = 1024
@@ -69,10 +70,11 @@ def neighbourhoods(
     recalled = torch.zeros(len(reference), dtype=torch.bool)
     nearest = torch.full((len(reference),), float("inf"), dtype=reference.dtype)
     for rows, distances in _distances(drawn, reference):
-        precise += int((distances <= of_reference[0]).any(1).sum())
-        balls += int((distances < of_reference[1]).sum())
-        recalled |= (distances <= of_drawn[rows, None]).any(0)
-        nearest = torch.minimum(nearest, distances.amin(0))
+        manifold, density = of_reference.to(distances.device)
+        precise += int((distances <= manifold).any(1).sum())
+        balls += int((distances < density).sum())
+        recalled |= (distances <= of_drawn[rows, None].to(distances.device)).any(0).cpu()
+        nearest = torch.minimum(nearest, distances.amin(0).cpu())
     return Neighbourhoods(
         precision=precise / len(drawn),
         recall=float(recalled.double().mean()),
@@ -86,16 +88,18 @@ def nearest(
 ) -> tuple[Float[Tensor, "n count"], Tensor]:
     """The distances to the nearest of other features, nearest first, and which they are (both n count)."""
     found = [distances.topk(count, largest=False) for _, distances in _distances(features, among)]
-    return torch.cat([values for values, _ in found]), torch.cat([places for _, places in found])
+    return torch.cat([values.cpu() for values, _ in found]), torch.cat([places.cpu() for _, places in found])
 
 
 def _distances(one: Float[Tensor, "n d"], other: Float[Tensor, "m d"]) -> Iterator[tuple[slice, Tensor]]:
-    """Euclidean distances, some rows at a time.
+    """Euclidean distances, some rows at a time; on a CUDA device if there is one, else on the CPU.
 
     They come out of a product of matrices, which loses the digits of small ones: hence float64, about the mean.
     """
+    where = device() if device().type == "cuda" else torch.device("cpu")  # Metal has no float64
     middle = other.double().mean(0)
-    columns = other.double() - middle
+    columns = (other.double() - middle).to(where)
     for start in range(0, len(one), _ROWS):
         rows = slice(start, min(start + _ROWS, len(one)))
-        yield rows, torch.cdist(one[rows].double() - middle, columns, compute_mode="use_mm_for_euclid_dist")
+        offsets = (one[rows].double() - middle).to(where)
+        yield rows, torch.cdist(offsets, columns, compute_mode="use_mm_for_euclid_dist")
