@@ -13,7 +13,8 @@ tables and draws them.
 2. Steps and samplers, on the base's runs: 10 to 100 steps (1000 on a GPU), DDPM and DDIM, latents carried and cold.
 3. Details that ports get wrong, each undone alone: attention's initial weights as plain Glorot matrices; dropout and
    stochastic depth of 0.1, which the released CIFAR-10 configuration has, put in; and, beside a base of their own that
-   has LAMB for its optimiser, LAMB's ratio clamped to 10, or left out, at a tenth of the rate, as AdamW has it.
+   has LAMB for its optimiser, LAMB's ratio clamped to 10, or left out, at a tenth or a third of the rate, as
+   AdamW has it.
 4. Predictions, training schedules and the input's scale. Held-out losses of other inputs and in
    other spaces do not compare.
 5. DDPM's U-Net (diffusers) and JiT, a transformer over the pixels' patches, in the RIN's place: same data, loss,

@@ -199,6 +199,9 @@ ARMS = {
     "no-ratio": Arm(
         study=3, words="no ratio, a tenth of the rate", change=_lamb(0.1), undone=_without_ratio, beside=LAMB
     ),
+    "no-ratio-third": Arm(
+        study=3, words="no ratio, a third of the rate", change=_lamb(1 / 3), undone=_without_ratio, beside=LAMB
+    ),
     "eps": Arm(study=4, words="eps prediction", change=_diffusion(prediction="eps")),
     "v": Arm(study=4, words="v prediction", change=_diffusion(prediction="v")),
     "v-in-v": Arm(study=4, words="v prediction, loss in v", change=_diffusion(prediction="v", loss_space="v")),
