@@ -1,8 +1,8 @@
 """Study 5's other networks, in a RIN's place in the trainer, and how many updates they get in a RIN's time."""
 
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.harness import Bench, Step
 from benchmarks.transformers import initialise, jit
 from benchmarks.unets import Layout
-from rin import RIN, Condition, Diffusion, ExperimentConfig, RINConfig, run
+from rin import RIN, Condition, Diffusion, ExperimentConfig, RINConfig, run, trained
 from rin.core.compute import device
 from rin.core.denoiser import Denoised
 from rin.data import joint_batches
@@ -89,9 +89,11 @@ def transformer(config: RINConfig) -> nn.Module:
 NETWORKS: dict[str, Callable[[RINConfig], nn.Module]] = {"unet": unet, "transformer": transformer}
 
 
-def in_place(name: str) -> AbstractContextManager[object]:
+@contextmanager
+def in_place(name: str) -> Generator[None]:
     """A context in which that network is trained, and loaded, as a RIN is outside of it."""
-    return mock.patch.object(run, "RIN", NETWORKS[name])
+    with mock.patch.object(run, "RIN", NETWORKS[name]), mock.patch.object(trained, "RIN", NETWORKS[name]):
+        yield
 
 
 def updates_in_the_time_of(
