@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests run on one thread a process: two threads on two busy cores can be ten times slower than one.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Each of the two runners begins with half of the tests, so that what several of them share is seldom made twice.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# Dynamo does not take the shape checks' hook, so what is compiled runs without.
+TEST_COMPILED := $(TEST) -o addopts="-ra --strict-markers" tests/compiled
 
 .PHONY: setup demo demo-video bench test test-full check format wheel clean
 
@@ -25,12 +28,12 @@ demo-video: setup  ## train the moving-shapes preset, predict clips, measure the
 	$(BIN)/python examples/demo_video.py demo-video
 
 test: setup  ## unit, reference and end-to-end tests
-	$(TEST) -n 2 -m "not slow and not compiling"
-	$(TEST) -o addopts="-ra --strict-markers" -n 2 -m "compiling and not slow"
+	$(TEST) -m "not slow and not compiling"
+	$(TEST_COMPILED) -m "not slow"
 
 test-full: setup  ## the long ones too
-	$(TEST) -n 2 -m "not compiling"
-	$(TEST) -o addopts="-ra --strict-markers" -n 2 -m compiling
+	$(TEST) -m "not compiling"
+	$(TEST_COMPILED)
 
 bench: .venv/bench  ## measure speed and memory, beside rin-pytorch, U-Nets and transformers; BENCH="--full" on a GPU
 	$(BIN)/python -m benchmarks $(BENCH)

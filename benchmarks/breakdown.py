@@ -63,7 +63,7 @@ class Training:
         config = experiment.training
         self.device = device
         self.model = rin.RIN(experiment.model).to(device).train()
-        self.process = rin.Diffusion(experiment.diffusion)
+        self.diffusion = rin.Diffusion(experiment.diffusion)
         self.average = Average(self.model, config.average_decay, config.average_warmup)
         self.optimiser = make_optimiser(config, self.model.parameters())
         self.stream = batches(
@@ -91,7 +91,7 @@ class Training:
     def gradients(self, x_0: Tensor, condition: rin.Condition) -> None:
         """The loss, with its estimate pass, and its gradients."""
         with autocast(self.device):
-            loss = self.process.loss(self.model, x_0, condition)
+            loss = self.diffusion.loss(self.model, x_0, condition)
         loss.backward()
 
 

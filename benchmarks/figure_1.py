@@ -210,7 +210,7 @@ def training_step(network: Network, size: int, device: torch.device) -> Step:
         model = network.make().train()
     batch = make_batch(network, size, device)
     if network.experiment:
-        process = rin.Diffusion(network.experiment.diffusion)
+        diffusion = rin.Diffusion(network.experiment.diffusion)
         # the recipe's rate is for the end of a warm-up
         optimiser = make_optimiser(
             dataclasses.replace(network.experiment.training, learning_rate=1e-4), model.parameters()
@@ -220,7 +220,7 @@ def training_step(network: Network, size: int, device: torch.device) -> Step:
 
     def loss() -> Tensor:
         if network.experiment:
-            return process.loss(model, batch.x, batch.condition)
+            return diffusion.loss(model, batch.x, batch.condition)
         prediction = predict(model, batch)[:, : network.shape[0]]  # without the variance, where there is one
         return F.mse_loss(prediction.float(), batch.x)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import rin
 from benchmarks.harness import Bench, Step, autocast
-from rin.evaluation.cost import cost
+from rin.costs.operations import cost
 
 SMALL = rin.RINConfig(
     shape=(3, 128, 128), patch_size=8, num_latents=32, latent_dim=64, interface_dim=64, compute_depth=(1, 1),
@@ -83,12 +83,12 @@ def sweeps(full: bool) -> dict[str, list[Point]]:
 def training_step(point: Point, device: torch.device) -> Step:
     """Loss and backward of a fresh model."""
     model = rin.RIN(point.model).to(device).train()
-    process = rin.Diffusion(rin.DiffusionConfig())
+    diffusion = rin.Diffusion(rin.DiffusionConfig())
     x_0, condition = _examples(point, device)
 
     def step() -> None:
         with autocast(device):
-            loss = process.loss(model, x_0, condition)
+            loss = diffusion.loss(model, x_0, condition)
         loss.backward()
         model.zero_grad(set_to_none=True)  # at the end, so that none are held while other points have their turn
 

@@ -127,8 +127,8 @@ def machine(device: torch.device) -> dict[str, Any]:
     if (cpuinfo := Path("/proc/cpuinfo")).exists():
         names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
-    told = {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    return told | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
+    facts = {"cpu": cpu, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    return facts | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 
 def versions() -> dict[str, str]:

@@ -51,8 +51,10 @@ def loading(bench: Bench) -> None:
             experiment, size = feed.experiment, feed.experiment.model.shape
             batch = experiment.training.batch_size
             data = open_pictures(feed.source, size, Path(folder))
-            model, process = rin.RIN(experiment.model), rin.Diffusion(experiment.diffusion)
-            trainer = Trainer(experiment.training, model, process, data, Path(folder), seed=0, flip=True)
+            model, diffusion = rin.RIN(experiment.model), rin.Diffusion(experiment.diffusion)
+            trainer = Trainer(
+                experiment.training, experiment.model.kind, model, diffusion, data, Path(folder), seed=0, flip=True
+            )
             rates = {name: batch / seconds for name, seconds in _seconds(bench, trainer).items()}
             bench.record(
                 "loading",

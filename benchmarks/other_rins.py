@@ -18,8 +18,8 @@ from benchmarks.harness import Bench, Step
 from benchmarks.training_memory import update
 from rin import RIN, Condition, Diffusion, DiffusionConfig, ExperimentConfig, RINConfig, preset
 from rin.core.compute import compiles, uses_bfloat16
+from rin.costs.operations import cost
 from rin.data import Batch
-from rin.evaluation.cost import cost
 from rin.nn import linear
 from rin.training.config import TrainingConfig
 
@@ -114,12 +114,12 @@ def _training(bench: Bench, config: RINConfig, batch: int, theirs: Rivals) -> di
 
 def _sampling(bench: Bench, config: RINConfig, batch: int, theirs: Rivals) -> dict[str, Step]:
     device, bfloat16 = bench.device, uses_bfloat16("auto", bench.device)
-    process, shape = Diffusion(DiffusionConfig()), (batch, *config.shape)
+    diffusion, shape = Diffusion(DiffusionConfig()), (batch, *config.shape)
 
     def ours(**options: Any) -> Step:
         torch.manual_seed(0)
         model = RIN(config).to(device).eval().requires_grad_(False)
-        return lambda: process.sample(
+        return lambda: diffusion.sample(
             model, shape, Condition(), num_steps=STEPS, seeds=list(range(batch)), sampler="ddpm", **options
         )
 

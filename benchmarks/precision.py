@@ -39,9 +39,10 @@ from benchmarks.rounding import Rounding, round_
 from rin.core.seeds import Chance, Purpose
 from rin.data import Batch, OpenedData, batches
 from rin.experiment import ExperimentConfig
-from rin.run import open_run_data, settle
+from rin.run import settle
+from rin.run_data import open_run_data
 from rin.training.average import Average
-from rin.training.held_out import examples_of, held_out_losses
+from rin.training.held_out import held_out_losses
 from rin.training.lr_schedules import learning_rate
 from rin.training.optim import make_optimiser
 
@@ -113,7 +114,7 @@ class Run:
                 weight.mul_(1 + NUDGE * torch.randn_like(weight))
         if "weights" in variant.stored:
             round_(self.model.parameters(), variant.dtype)
-        self.process = rin.Diffusion(experiment.diffusion)
+        self.diffusion = rin.Diffusion(experiment.diffusion)
         self.optimiser = make_optimiser(experiment.training, self.model.parameters())
         self.average = Average(self.model, experiment.training.average_decay, experiment.training.average_warmup)
         self.num_skipped = 0
@@ -153,7 +154,9 @@ class Run:
 
     def held_out(self) -> dict[str, float]:
         """The averaged weights' loss by t."""
-        return held_out_losses(self.average.model, self.process, self.data.held_out, 64, torch.device("cpu"))
+        return held_out_losses(
+            self.average.model, self.diffusion, self.model.config.kind, self.data.held_out, 64, torch.device("cpu")
+        )
 
     def update(self, step: int, batch: Batch) -> None:
         """One update as the trainer's, with what the variant keeps in 16 bits rounded after it."""
@@ -185,15 +188,15 @@ class Run:
     def gradients(self, step: int, batch: Batch) -> None:
         """Leaves the gradients of a batch's loss in the weights."""
         chance = Chance(self.seed, step, torch.arange(len(batch.labels)))
-        x_0, condition = examples_of(self.model.config, batch.media, batch.labels)
+        x_0, condition = self.model.config.kind.examples(batch.media, batch.labels)
         # drawn out here, so that every precision has the same draws
-        t, noise = chance.uniform(Purpose.TIME), chance.normal(Purpose.NOISE, x_0.shape[1:])
-        masks = {"self_cond": chance.true(Purpose.SELF_COND, self.process.config.self_cond_rate)}
-        if rate := self.process.config.label_drop_rate:
+        t, noise = chance.uniform(Purpose.TIME), chance.normal(Purpose.TRAINING_NOISE, x_0.shape[1:])
+        masks = {"self_cond": chance.true(Purpose.SELF_COND, self.diffusion.config.self_cond_rate)}
+        if rate := self.diffusion.config.label_drop_rate:
             masks["keep"] = ~chance.true(Purpose.KEEP_LABELS, rate)
             masks["keep_in_estimate"] = ~chance.true(Purpose.KEEP_LABELS_ESTIMATE, rate)
         with self.precision({*NETWORK, "noising", "loss"}):
-            loss = self.process.loss(self.model, x_0, condition, t=t, noise=noise, chance=chance, **masks)
+            loss = self.diffusion.loss(self.model, x_0, condition, t=t, noise=noise, chance=chance, **masks)
         (loss * self.variant.loss_scale).backward()
         for gradient in _gradients(self.model):
             gradient.div_(self.variant.loss_scale)

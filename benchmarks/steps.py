@@ -34,12 +34,12 @@ def loss(bench: Bench, experiment: ExperimentConfig, batch: int, undone: Undone 
     """The loss and its gradients, with something undone while the network is made and run."""
     with undone():
         model = RIN(experiment.model).to(bench.device).train()
-    process, x_0 = Diffusion(experiment.diffusion), _images(bench, experiment, batch)
+    diffusion, x_0 = Diffusion(experiment.diffusion), _images(bench, experiment, batch)
     labels = torch.zeros(batch, dtype=torch.int64, device=bench.device)
 
     def step() -> None:
         with undone():
-            process.loss(model, x_0, Condition(labels=labels)).backward()
+            diffusion.loss(model, x_0, Condition(labels=labels)).backward()
         model.zero_grad()
 
     return step

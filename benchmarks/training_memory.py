@@ -12,9 +12,9 @@ import torch
 from benchmarks.harness import Bench, Step
 from rin import RIN, Diffusion, ExperimentConfig, preset
 from rin.core.compute import uses_bfloat16
+from rin.costs.operations import cost
 from rin.data import Batch, OpenedData
 from rin.data.media_sets import MediaInMemory
-from rin.evaluation.cost import cost
 from rin.training.trainer import Trainer
 
 BATCHES = {"imagenet-64": 256, "imagenet-128": 128, "imagenet-256": 256, "imagenet-512": 64, "imagenet-1024": 16}
@@ -62,6 +62,8 @@ def preset_update(bench: Bench, name: str, batch: int, recompute: bool) -> Step:
 def update(experiment: ExperimentConfig, pictures: Batch, folder: Path) -> Step:
     """An update of an experiment by the trainer itself, of the same pictures each time."""
     seen = MediaInMemory(*pictures, ())
-    process, data = Diffusion(experiment.diffusion), OpenedData(training=seen, held_out=seen)
-    trainer = Trainer(experiment.training, RIN(experiment.model), process, data, folder, seed=0, flip=False)
+    diffusion, data = Diffusion(experiment.diffusion), OpenedData(training=seen, held_out=seen)
+    trainer = Trainer(
+        experiment.training, experiment.model.kind, RIN(experiment.model), diffusion, data, folder, seed=0, flip=False
+    )
     return partial(trainer.update, pictures)

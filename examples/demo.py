@@ -14,8 +14,7 @@ from demo_measures import describe, measure
 
 import rin
 from rin.data import MediaSet
-from rin.evaluation.outputs import write_samples
-from rin.evaluation.sampling import sample_pictures, spread_labels
+from rin.sampling.requests import spread_labels
 
 SHOWN, MEASURED, SEED, GUIDANCE = 100, 1000, 1, 1.0
 
@@ -36,25 +35,18 @@ def main(folder: Path) -> None:
 
     print("Sampling ...", flush=True)
     labels = spread_labels(range(10), SHOWN)
-    shown = sample_pictures(
-        trained.model, trained.process, labels, SHOWN, seed=SEED, batch_size=SHOWN, num_frames=40, guidance=GUIDANCE
+    denoising = []
+    shown = trained.sample(
+        labels, seed=SEED, guidance=GUIDANCE, batch_size=SHOWN, callback=lambda _, x_0: denoising.append(x_0)
     )
     for name in ("samples.png", "denoising.gif"):
-        write_samples(shown, labels, trained.class_names, SHOWN // 10, folder / name)
+        rin.save(shown, folder / name, columns=SHOWN // 10, denoising=denoising[:: max(1, len(denoising) // 40)])
     measured_labels = spread_labels(range(10), MEASURED)
-    drawn = sample_pictures(
-        trained.model,
-        trained.process,
-        measured_labels,
-        MEASURED,
-        seed=SEED + 1,
-        batch_size=MEASURED // 4,
-        guidance=GUIDANCE,
-    )
+    drawn = rin.to_pictures(trained.sample(measured_labels, seed=SEED + 1, guidance=GUIDANCE))
 
     data = rin.open_data(experiment.data, experiment.model.shape)
     measures = measure(
-        drawn.pictures.numpy(),
+        drawn.numpy(),
         torch.tensor(measured_labels).numpy(),
         *everything(data.training),
         *everything(data.held_out),

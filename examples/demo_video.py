@@ -15,23 +15,21 @@ import numpy as np
 import torch
 
 import rin
-from rin.data.moving_shapes import draw_scenes
-from rin.evaluation.pictures import bordered, contact_sheet, playing, save_animation, save_image
-from rin.evaluation.rollout import sample_clips
-from rin.prediction import measured_shapes
-from rin.run import clip_shape
+from rin.evaluation.videos import measured_shapes
+from rin.sampling.pictures import bordered, contact_sheet, playing, save_animation, save_image
+from rin.toys.moving_shapes import draw_scenes
 
 SHOWN, MEASURED, SEED, FRAME_MS = 8, 256, 1, 150
 
 
-def show(trained: rin.Trained, experiment: rin.ExperimentConfig, folder: Path) -> None:
+def show(trained: rin.TrainedModel, experiment: rin.ExperimentConfig, folder: Path) -> None:
     """Predicted clips of scenes that the set does not hold, and their true course."""
-    config, shapes = experiment.model, experiment.data.moving_shapes
-    (_, length, height, width), given = clip_shape(config), config.num_context_frames
+    kind, shapes = trained.kind, experiment.data.moving_shapes
+    (_, length, height, width), given = kind.data_shape, kind.num_context_frames
     rows = np.arange(shapes.num_clips + MEASURED, shapes.num_clips + MEASURED + SHOWN)
     true = torch.from_numpy(draw_scenes(shapes, (height, width), length, rows).draw(range(length)))
-    context, num_frames = true[:, :, :given], config.shape[1]
-    drawn = sample_clips(trained.model, trained.process, None, context, SHOWN, num_frames, SEED, SHOWN)
+    context = true[:, :, :given]
+    drawn = rin.to_pictures(trained.sample(context=rin.to_floats(context), seed=SEED))
     both = torch.cat([bordered(torch.cat([context, drawn], dim=2), given), bordered(true, length)])
     save_animation(playing(both, columns=SHOWN), folder / "clips.gif", FRAME_MS, last_ms=1000)
     pairs = both.unflatten(0, (2, SHOWN)).transpose(0, 1).flatten(0, 1)  # each true clip below its prediction
@@ -48,7 +46,7 @@ def main(folder: Path) -> None:
 
     print("Predicting ...", flush=True)
     show(trained, experiment, folder)
-    measures = measured_shapes(trained, folder / "run", MEASURED, None, SEED, MEASURED)
+    measures = measured_shapes(trained, folder / "run", MEASURED, None, seed=SEED)
     (folder / "measures.json").write_text(json.dumps(measures.to_json(), indent=1) + "\n")
     print(f"\n{measures.describe()}\n")
     print(f"predictions above the truth   {folder / 'clips.gif'}, {folder / 'clips.png'}")

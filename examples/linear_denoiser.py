@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import rin
-from rin.core.seeds import Chance, Purpose
+from rin.core.seeds import Chance, Purpose, noise_purpose
 from rin.data import MediaSet
-from rin.run import open_run_data
-from rin.trained import read_experiment
+from rin.model_files import read_experiment
+from rin.run_data import open_run_data
 from rin.training.held_out import TIMES, held_out_losses
 
 
@@ -27,16 +27,19 @@ def everything(images: MediaSet) -> Float[Tensor, "b numbers"]:
     return rin.to_floats(images.get(torch.arange(len(images)))[0]).flatten(1)
 
 
-def linear_losses(training: Tensor, held_out: Tensor, process: rin.Diffusion, scale: float) -> dict[str, float]:
+def linear_losses(
+    training: Tensor, held_out: Tensor, diffusion: rin.Diffusion, scale: float, noise_version: int
+) -> dict[str, float]:
     """The eps loss of the best linear denoiser on `held_out`, by t, with the noise of `held_out_losses`."""
+    purpose = noise_purpose(Purpose.HELD_OUT_NOISE, noise_version)
     mean = training.double().mean(0) * scale
     centred = training.double() * scale - mean
     variances, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
     clean, losses = held_out.double() * scale, {}
     for number, t in enumerate(TIMES):
-        gamma = process.schedule(torch.tensor(t)).double()
+        gamma = diffusion.schedule(torch.tensor(t)).double()
         chance = Chance(0, number, torch.arange(len(held_out)))
-        eps = chance.normal(Purpose.NOISE, held_out.shape[1:]).double()
+        eps = chance.normal(purpose, held_out.shape[1:]).double()
         x_t = gamma.sqrt() * clean + (1 - gamma).sqrt() * eps
         gain = gamma.sqrt() * variances / (gamma * variances + 1 - gamma)
         x_0 = mean + ((x_t - gamma.sqrt() * mean) @ axes * gain) @ axes.T
@@ -50,11 +53,12 @@ def main(folder: Path) -> None:
     if experiment is None:
         raise SystemExit(f"{folder} is no run")
     data = open_run_data(experiment)
-    process = rin.Diffusion(dataclasses.replace(experiment.diffusion, loss_space="eps"))
+    diffusion = rin.Diffusion(dataclasses.replace(experiment.diffusion, loss_space="eps"))
     where = next(trained.model.parameters()).device
-    ours = held_out_losses(trained.model, process, data.held_out, 64, where)
+    version = experiment.training.noise_version
+    ours = held_out_losses(trained.model, diffusion, trained.kind, data.held_out, 64, where, version)
     linear = linear_losses(
-        everything(data.training), everything(data.held_out), process, experiment.diffusion.input_scale
+        everything(data.training), everything(data.held_out), diffusion, experiment.diffusion.input_scale, version
     )
     print(f"eps loss on {len(data.held_out)} held-out images\n\nt      RIN      linear   ratio")
     for t in ours:

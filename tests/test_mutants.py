@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.mutants import MUTANTS, copy_code, killer
+from tests.mutants import MUTANTS
+from tests.mutants.running import copy_code, killer
 
 
 def marked(mutant):

@@ -6,17 +6,23 @@ The public names; everything else is an implementation detail.
 from rin import interop
 from rin.core.denoiser import Condition, Denoised, Denoiser
 from rin.core.errors import RinError
-from rin.data import DataConfig, open_data, to_floats, to_pictures
+from rin.data import DataConfig, batches, open_data, to_floats, to_pictures
 from rin.diffusion import Diffusion, DiffusionConfig
 from rin.experiment import ExperimentConfig
 from rin.nn import RIN, RINConfig
 from rin.presets import preset, preset_names
 from rin.run import train
-from rin.trained import Trained, load
+from rin.sampling import save, to_pil
+from rin.trained_model import TrainedModel, load
+from rin.training.average import Average
 from rin.training.config import TrainingConfig
+from rin.training.lr_schedules import learning_rate
+from rin.training.muon import Muon
+from rin.training.optim import Lamb
 
 __all__ = [
     "RIN",
+    "Average",
     "Condition",
     "DataConfig",
     "Denoised",
@@ -24,16 +30,22 @@ __all__ = [
     "Diffusion",
     "DiffusionConfig",
     "ExperimentConfig",
+    "Lamb",
+    "Muon",
     "RINConfig",
     "RinError",
-    "Trained",
+    "TrainedModel",
     "TrainingConfig",
+    "batches",
     "interop",
+    "learning_rate",
     "load",
     "open_data",
     "preset",
     "preset_names",
+    "save",
     "to_floats",
     "to_pictures",
+    "to_pil",
     "train",
 ]

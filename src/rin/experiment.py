@@ -1,11 +1,10 @@
 """A whole experiment as one frozen configuration, and its JSON."""
 
 import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from rin.core.configs import changeable_fields, check_fields, field_kinds, fits, from_json, group_of
 from rin.core.errors import RinError, unknown
 from rin.core.seeds import check_seed
 from rin.data import DataConfig
@@ -40,31 +39,23 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         """Refuses a seed that is none."""
+        check_fields(self, "experiment")
         check_seed(self.seed)
-
-
-FREE_TO_CHANGE = {
-    "training.num_steps", "training.log_every", "training.held_out_every", "training.sample_every",
-    "training.checkpoint_every", "training.keep_checkpoints", "training.keep_checkpoint_every", "training.trackers",
-    "training.parallel", "training.accumulation_steps", "training.compile", "training.recompute_blocks",
-    "data.memory_gib", "data.skip_broken",
-    "diffusion.sampler", "diffusion.num_steps", "diffusion.sampling_schedule",
-}  # fmt: skip
-"""What a resumed run may change: more steps, what is only looked at or kept, and how it is computed."""
 
 
 def differences(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
     """The options, by their dotted names, in which two experiments differ beyond what a resumed run may change."""
+    free = changeable_fields(ExperimentConfig)
     old, new = (_flat(to_dict(experiment)) for experiment in (before, after))
     return [
         f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and name not in FREE_TO_CHANGE
+        if old.get(name) != new.get(name) and name not in free
     ]
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as JSON has it: dictionaries, lists, numbers, texts."""
+    """A configuration as JSON has it: dictionaries, lists, numbers, texts; without a group of options that it lacks."""
     return {
         entry.name: to_dict(value)
         if dataclasses.is_dataclass(value)
@@ -73,16 +64,19 @@ def to_dict(config: Any) -> dict[str, Any]:
         else value
         for entry in dataclasses.fields(config)
         for value in (getattr(config, entry.name),)
+        if value is not None or not group_of(field_kinds(type(config))[entry.name])
     }
 
 
-def from_dict(kind: type[Config], stored: dict[str, Any]) -> Config:
-    """A configuration from JSON; options that it does not tell have their defaults.
+def from_dict(kind: type[Config], stored: Any) -> Config:
+    """A configuration from what JSON holds; options that it does not tell have their defaults.
 
     Raises:
         RinError: an option that there is not, or a value that it cannot have.
     """
-    hints = typing.get_type_hints(kind)
+    if not isinstance(stored, dict):
+        raise RinError(f"{kind.__name__} = {_shown(stored)}: a group of options is needed")
+    hints = field_kinds(kind)
     for name in stored:
         if name not in hints:
             raise unknown(f"option of {kind.__name__}", name, hints)
@@ -92,26 +86,20 @@ def from_dict(kind: type[Config], stored: dict[str, Any]) -> Config:
 
 def _value(hint: Any, value: Any, name: str) -> Any:
     """A value out of JSON as its field has it."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if (group := group_of(hint)) and not (value is None and fits(hint, None)):
         if not isinstance(value, dict):
-            raise RinError(f"option {name} = {value!r}: a group of options is needed")
-        return from_dict(hint, value)
-    origin = typing.get_origin(hint)
-    if origin is tuple and isinstance(value, list):
-        kinds = typing.get_args(hint)
-        kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
-        if len(kinds) == len(value):
-            return tuple(_value(kind, part, name) for kind, part in zip(kinds, value, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is typing.Literal and value in typing.get_args(hint):
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if any(isinstance(value, kind) for kind in typing.get_args(hint) if isinstance(kind, type)):
-            return value
-    elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    raise RinError(f"option {name} = {value!r}: it is not of the kind that {name} has")
+            raise RinError(f"option {name} = {_shown(value)}: a group of options is needed")
+        return from_dict(group, value)
+    converted = from_json(hint, value)
+    if not fits(hint, converted):
+        raise RinError(f"option {name} = {_shown(value)}: it is not of the kind that {name} has")
+    return converted
+
+
+def _shown(value: Any) -> str:
+    """A value out of JSON in a message, which is one line, and not a long one."""
+    text = repr(value)
+    return text if len(text) <= 100 else text[:100] + "..."
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

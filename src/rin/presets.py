@@ -1,16 +1,18 @@
 """Whole experiments by name.
 
-Each preset says where its figures come from:
+Each preset says where its figures come from, and `preset_sources` does so field by field:
 
 - *released*: the authors' configuration files (google-research/pix2seq, configs/config_diffusion_*.py);
-- *paper*: put together from the text and tables of arXiv 2212.11972 and arXiv 2301.10972;
-- *uncertain*: not known to us; a value that should work, to be replaced by whoever knows better;
+- *paper*: put together from the text and tables of arXiv 2212.11972 and arXiv 2301.10972, and where these are not known
+  to us guessed: a value that should work, marked as ours, to be replaced by whoever knows better;
 - *ours*: chosen and measured by this project.
 """
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 
+from rin import preset_sources
 from rin.core.errors import unknown
 from rin.data import DataConfig
 from rin.data.config import MovingShapesConfig
@@ -22,6 +24,9 @@ from rin.training.config import TrainingConfig
 Preset = Callable[[], ExperimentConfig]
 
 _PRESETS: dict[str, Preset] = {}
+
+_UNCERTAIN = DiffusionConfig(schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", num_steps=1000)
+"""Of presets whose schedules we do not know: the released one for CIFAR-10."""
 
 
 def _preset(name: str) -> Callable[[Preset], Preset]:
@@ -49,8 +54,8 @@ def preset_names() -> list[str]:
 
 
 def preset_source(name: str) -> str:
-    """Where the figures of a preset come from."""
-    return inspect.getdoc(_PRESETS[name]) or ""
+    """Where the figures of a preset come from: a few words, and every field of those that follow the paper."""
+    return f"{inspect.getdoc(_PRESETS[name]) or ''}\n\n{preset_sources.sources_of(name)}".strip()
 
 
 @_preset("digits")
@@ -132,19 +137,19 @@ def imagenet_64_p8() -> ExperimentConfig:
 
 @_preset("imagenet-64")
 def imagenet_64() -> ExperimentConfig:
-    """ImageNet 64x64 with patches of 4. Paper; widths, rate, schedules and number of steps are uncertain."""
+    """ImageNet 64x64 with patches of 4. Paper, whose widths we do not know."""
     return _imagenet(_imagenet_model(64, patch_size=4, num_latents=128, latent_dim=1024, compute_depth=(4,) * 4))
 
 
 @_preset("imagenet-128")
 def imagenet_128() -> ExperimentConfig:
-    """ImageNet 128x128. Paper; rate, input scale, schedules and number of steps are uncertain."""
+    """ImageNet 128x128. Paper."""
     return _imagenet(_imagenet_model(128, patch_size=4, num_latents=128, latent_dim=1024, compute_depth=(4,) * 6))
 
 
 @_preset("imagenet-256")
 def imagenet_256() -> ExperimentConfig:
-    """ImageNet 256x256. Paper, which has 410 M parameters; rate, input scale and schedules are uncertain.
+    """ImageNet 256x256. Paper, which has 410 M parameters.
 
     FID 4.51, and 3.42 with input scaling (arXiv 2301.10972), whose factor this preset does not know.
     """
@@ -153,14 +158,20 @@ def imagenet_256() -> ExperimentConfig:
 
 @_preset("imagenet-512")
 def imagenet_512() -> ExperimentConfig:
-    """ImageNet 512x512 (arXiv 2301.10972). Paper, 320 M parameters; rate, input scale and schedules are uncertain."""
-    return _imagenet(_imagenet_model(512, patch_size=8, num_latents=256, latent_dim=768, compute_depth=(6,) * 6))
+    """ImageNet 512x512 (arXiv 2301.10972). Paper, 320 M parameters; input scaling as we recall it from there."""
+    return _imagenet(
+        _imagenet_model(512, patch_size=8, num_latents=256, latent_dim=768, compute_depth=(6,) * 6),
+        replace(_UNCERTAIN, input_scale=0.2, normalise_input=True),
+    )
 
 
 @_preset("imagenet-1024")
 def imagenet_1024() -> ExperimentConfig:
-    """ImageNet 1024x1024 (arXiv 2301.10972). Paper; rate, input scale and schedules are uncertain."""
-    return _imagenet(_imagenet_model(1024, patch_size=8, num_latents=256, latent_dim=768, compute_depth=(8,) * 6))
+    """ImageNet 1024x1024 (arXiv 2301.10972). Paper; input scaling as we recall it from there."""
+    return _imagenet(
+        _imagenet_model(1024, patch_size=8, num_latents=256, latent_dim=768, compute_depth=(8,) * 6),
+        replace(_UNCERTAIN, input_scale=0.1, normalise_input=True),
+    )
 
 
 @_preset("moving-shapes")
@@ -223,7 +234,7 @@ def moving_shapes_64() -> ExperimentConfig:
 
 @_preset("kinetics-600")
 def kinetics_600() -> ExperimentConfig:
-    """Kinetics-600: 11 frames of 64x64 after 5 given ones. Paper; rate, schedules and number of steps are uncertain.
+    """Kinetics-600: 11 frames of 64x64 after 5 given ones. Paper; not flipped, as in the released file.
 
     `--data.path` is a folder of videos, or a set that `rin prepare` made of it with `--frames 16 --size 64`.
     """
@@ -233,8 +244,8 @@ def kinetics_600() -> ExperimentConfig:
             latent_dim=1024, interface_dim=512, compute_depth=(4,) * 6, num_heads=16, num_read_write_heads=16,
             latent_mlp_ratio=4, interface_mlp_ratio=4,
         ),
-        diffusion=DiffusionConfig(schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", num_steps=1000),
-        data=DataConfig(path="kinetics-600", labels=False, flip=True),
+        diffusion=_UNCERTAIN,
+        data=DataConfig(path="kinetics-600", labels=False, flip=False),
         training=TrainingConfig(num_steps=600_000, batch_size=1024, learning_rate=2e-3, lr_schedule="cosine@0.7"),
     )  # fmt: skip
 
@@ -252,16 +263,15 @@ def _imagenet_model(
 
 def _imagenet(
     model: RINConfig,
-    diffusion: DiffusionConfig | None = None,
+    diffusion: DiffusionConfig = _UNCERTAIN,
     num_steps: int = 600_000,
     learning_rate: float = 2e-3,
     lr_schedule: str = "cosine@0.7",
 ) -> ExperimentConfig:
     """What the ImageNet recipes share: LAMB, batch 1024, warm-up of 10 k, centre crops, flips."""
-    uncertain = DiffusionConfig(schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", num_steps=1000)
     return ExperimentConfig(
         model=model,
-        diffusion=diffusion or uncertain,
+        diffusion=diffusion,
         data=DataConfig(path="ILSVRC/imagenet-1k", held_out_split="validation", flip=True),
         training=TrainingConfig(
             num_steps=num_steps, batch_size=1024, learning_rate=learning_rate, lr_schedule=lr_schedule,

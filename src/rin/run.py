@@ -1,80 +1,136 @@
 """A run, started or gone on with."""
 
+import copy
 import dataclasses
+import os
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from rin.core.distributed import is_first, wait_for_all
 from rin.core.errors import RinError
 from rin.core.launch import processes
+from rin.core.names import not_text
 from rin.core.progress import LOGGER
-from rin.data import OpenedData, how_cut, open_data
+from rin.data import OpenedData, Source, how_cut, open_source, with_whole_paths
+from rin.data.encoded import listed
+from rin.data.identity import DataIdentity, changed_names, changes
+from rin.data.source import MapStyle
 from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, differences, to_dict
-from rin.nn import RIN, RINConfig
-from rin.trained import CONFIG, Trained, load, read_experiment, stored_model, write_config
-from rin.training.status import only_process
+from rin.model_files import CONFIG, network_name, stored_model, write_config
+from rin.nn import RIN
+from rin.nn.size import check_fits
+from rin.run_data import IDENTITY, BegunRun, begun_run, no_longer, open_run_data
+from rin.trained_model import TrainedModel, load
+from rin.training.checks import check_condition
+from rin.training.status_file import only_process
 from rin.training.trainer import Trainer
 
+GIVEN = "given in Python"
+"""The path of a data set that is no file."""
 
-def train(experiment: ExperimentConfig, folder: str | Path) -> Trained:
+
+def train(
+    experiment: ExperimentConfig,
+    folder: str | Path,
+    data_moved: bool = False,
+    *,
+    data: Source | MapStyle | None = None,
+    held_out: Source | MapStyle | None = None,
+    model: nn.Module | None = None,
+) -> TrainedModel:
     """Trains an experiment in a folder, or goes on with the run that the folder holds, to the end.
 
     Under a launcher such as torchrun every process calls it, and they work together.
+
+    Args:
+        experiment: what to train, and how.
+        folder: of the run.
+        data_moved: whether the set of the run that the folder holds now lies at `experiment.data.path`.
+        data: a data set of one's own in place of the one at `experiment.data.path`: a `rin.data.Source`, or any
+            map-style data set of pairs (x, label).
+        held_out: one to measure on; None takes a tenth of `data` at most.
+        model: another network in place of the RIN of `experiment.model`, which still says the shape and the classes of
+            the data: a RIN with a tokenizer of its own, or any module that keeps the `rin.Denoiser` protocol.
 
     Returns:
         The trained model, with the averaged weights.
 
     Raises:
-        RinError: the data cannot be read, the folder cannot be written, holds a run of another configuration or is
-            being trained by another process; a process died; too many updates in a row were not finite.
+        RinError: the data cannot be read, the folder cannot be written, holds a run of another configuration, of
+            another network or on other data, or is being trained by another process; a process died; too many updates
+            in a row were not finite.
         StoppedError: a signal asked the run to stop; it is saved.
     """
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
+    if data is None:
+        if held_out is not None:
+            raise RinError("held_out goes with data: give both, or data alone")
+    else:
+        experiment = dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, path=GIVEN))
+    provided = None if data is None else (_source(data), None if held_out is None else _source(held_out))
     with processes():
-        return _train(experiment, folder)
+        return _train(experiment, folder, data_moved, provided, model)
 
 
-def _train(experiment: ExperimentConfig, folder: Path) -> Trained:
-    data = open_run_data(experiment)
+def _source(data: Source | MapStyle) -> Source:
+    return data if isinstance(data, Source) else Source(data)
+
+
+def _train(
+    experiment: ExperimentConfig,
+    folder: Path,
+    data_moved: bool,
+    provided: tuple[Source, Source | None] | None,
+    model: nn.Module | None,
+) -> TrainedModel:
+    if model is None:
+        check_fits(experiment.model)
+    check_condition(experiment.model.kind)
+    if not_text(str(folder)):  # safetensors opens no such file
+        raise RinError(f"cannot write a run to {folder}, which is not UTF-8: give another --out")
+    before = begun_run(folder)
+    requested = dataclasses.replace(experiment, data=with_whole_paths(experiment.data))
+    if before is not None:
+        requested = _with_noise_of(before.experiment, requested)
+    if provided is None:
+        data = open_run_data(_as_begun(requested, before))
+    else:
+        data = open_source(*provided, requested.data.num_held_out, requested.model.kind)
     if broken := data.training.num_broken + data.held_out.num_broken:
         LOGGER.warning("passed over because they cannot be read: %d", broken)
-    experiment = settle(experiment, data)
+    experiment = settle(requested, data)
     class_names = data.training.class_names if experiment.model.num_classes else ()
+    network = None if model is None else network_name(model)
     if is_first():
         _make(folder)
     with only_process(folder) if is_first() else nullcontext():
         if is_first():
-            _claim(folder, experiment, class_names)
+            _check_same(folder, begun_run(folder), experiment, class_names, data, data_moved, network)
         wait_for_all()
         torch.manual_seed(experiment.seed)
-        model, process = RIN(experiment.model), Diffusion(experiment.diffusion)
-        Trainer(experiment.training, model, process, data, folder, experiment.seed, experiment.data.flip).run()
+        trained = RIN(experiment.model) if model is None else model
+        trainer = Trainer(
+            experiment.training, experiment.model.kind, trained, Diffusion(experiment.diffusion), data, folder,
+            experiment.seed, experiment.data.flip,
+        )  # fmt: skip
+        trainer.resume()
+        if is_first():  # nothing is written before everything has been checked
+            _write(folder, experiment, class_names, data.identity, network)
+            _tell(data, experiment, requested)
+        trainer.run()
         wait_for_all()
-        return load(folder)
+        return load(folder, model=None if model is None else copy.deepcopy(model))
 
 
-def open_run_data(experiment: ExperimentConfig) -> OpenedData:
-    """The data of an experiment, decoded to the model's shape.
-
-    Raises:
-        RinError: it cannot be read, or the model is one of plain sets.
-    """
-    if len(experiment.model.shape) == 2:
-        raise RinError(
-            f"model.shape {experiment.model.shape}: training is there for images (c h w) and clips (c f h w)"
-        )
-    return open_data(experiment.data, clip_shape(experiment.model))
-
-
-def clip_shape(config: RINConfig) -> tuple[int, ...]:
-    """The shape of what a network learns from: of clips, the frames that are given and those to predict."""
-    if len(config.shape) != 4:
-        return config.shape
-    channels, num_frames, height, width = config.shape
-    return channels, config.num_context_frames + num_frames, height, width
+def _as_begun(experiment: ExperimentConfig, before: BegunRun | None) -> ExperimentConfig:
+    """The experiment without classes if its run was begun so, perhaps when fewer columns were taken for some."""
+    if before is None or before.experiment.model.num_classes:
+        return experiment
+    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, labels=False))
 
 
 def settle(experiment: ExperimentConfig, data: OpenedData) -> ExperimentConfig:
@@ -88,6 +144,12 @@ def settle(experiment: ExperimentConfig, data: OpenedData) -> ExperimentConfig:
     return dataclasses.replace(experiment, model=model)
 
 
+def _with_noise_of(begun: ExperimentConfig, experiment: ExperimentConfig) -> ExperimentConfig:
+    """The experiment with the noise that a run of it began with."""
+    training = dataclasses.replace(experiment.training, noise_version=begun.training.noise_version)
+    return dataclasses.replace(experiment, training=training)
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,16 +157,74 @@ def _make(folder: Path) -> None:
         raise RinError(f"cannot write the run to {folder}: {error}") from error
 
 
-def _claim(folder: Path, experiment: ExperimentConfig, class_names: tuple[str, ...]) -> None:
-    """Makes the folder this run's own, or makes sure that it already is."""
-    before = read_experiment(folder)
-    if before is not None and (changed := differences(before, experiment)):
+def _check_same(
+    folder: Path,
+    before: BegunRun | None,
+    experiment: ExperimentConfig,
+    class_names: tuple[str, ...],
+    data: OpenedData,
+    data_moved: bool,
+    network: str | None,
+) -> None:
+    """Makes sure that the run in a folder, if there is one, is of this experiment and on these data.
+
+    Raises:
+        RinError: it is not.
+    """
+    if before is None:
+        return
+    if before.network != network:
+        names = [name or "a RIN of its configuration" for name in (before.network, network)]
+        raise RinError(f"{folder} holds a run of {names[0]}, and this is {names[1]}: give the same, or another --out")
+    begun = before.experiment
+    if before.identity is None:  # it kept paths as they were given, and may need to say now what is black and white
+        older = dataclasses.replace(begun.data, value_range=begun.data.value_range or experiment.data.value_range)
+        begun = dataclasses.replace(begun, data=with_whole_paths(older))
+    if data_moved:
+        paths = {"path": experiment.data.path, "pictures_path": experiment.data.pictures_path}
+        begun = dataclasses.replace(begun, data=dataclasses.replace(begun.data, **paths))
+    names = changed_names(before.class_names, class_names)
+    if changed := differences(begun, experiment):
+        moved = any(option.startswith(("data.path ", "data.pictures_path ")) for option in changed)
         raise RinError(
-            f"{folder} holds a run of another configuration ({'; '.join(changed)}): "
-            "give the same options to go on with it, or another --out"
+            f"{folder} holds a run of another configuration ({'; '.join([*changed, *names])}): give the same options "
+            f"to go on with it{', add --data-moved if its set has moved,' if moved else ','} or another --out"
         )
-    config = stored_model(experiment.model, experiment.diffusion, class_names) | to_dict(experiment)
+    if not names and before.identity is not None and data.identity is not None:
+        names = changes(before.identity, data.identity, with_classes=bool(class_names))
+    if names:
+        raise no_longer(experiment.data.path, folder, names, ", or another --out")
+
+
+def _write(
+    folder: Path,
+    experiment: ExperimentConfig,
+    class_names: tuple[str, ...],
+    identity: DataIdentity | None,
+    network: str | None,
+) -> None:
+    """Makes the folder this run's own, or says of the run there what it says of a new one."""
+    config = stored_model(experiment.model, experiment.diffusion, class_names, network) | to_dict(experiment)
+    if identity is not None:
+        config[IDENTITY] = to_dict(identity)
     try:
         write_config(folder / CONFIG, config)
     except OSError as error:
         raise RinError(f"cannot write the run to {folder}: {error}") from error
+
+
+def _tell(data: OpenedData, experiment: ExperimentConfig, requested: ExperimentConfig) -> None:
+    """Says what was found, and what was not used and why."""
+    names, kind = data.training.class_names, experiment.model.kind.noun
+    classes = f"{len(names)} classes ({listed(names)})" if names else "no classes"
+    beside = f", {len(data.pictures)} pictures beside them" if data.pictures is not None else ""
+    LOGGER.info(
+        "found in %s: %d %s to train on, %d held out%s, %s",
+        *(experiment.data.path, len(data.training), kind, len(data.held_out), beside, classes),
+    )
+    for note in data.notes:
+        LOGGER.warning("%s", note)
+    if requested.model.num_classes and requested.data.labels and not names:
+        LOGGER.warning("so the model has none either, though model.num_classes is %d", requested.model.num_classes)
+    elif names and not experiment.model.num_classes:
+        LOGGER.warning("these classes are not used: model.num_classes is 0")

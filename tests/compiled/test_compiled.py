@@ -13,7 +13,7 @@ from tests.end_to_end.commands import rin, together
 from tests.end_to_end.test_processes import TRAIN, assert_same_losses, log, succeed
 from tests.reference import test_reference as reference
 from tests.reference.case import case_files
-from tests.unit.test_training import MODEL, TRAINING, pictures, trainer
+from tests.unit.training.test_training import MODEL, TRAINING, pictures, trainer
 
 pytestmark = [
     pytest.mark.compiling,
@@ -53,8 +53,9 @@ def test_the_authors_numbers_hold_compiled(path, monkeypatch):
 
 def test_a_compiled_run_is_the_eager_one_but_for_rounding(tmp_path):
     diffusion = DiffusionConfig(self_cond_by="share", self_cond_rate=0.5, label_drop_rate=0.3)
-    eager = trainer(tmp_path / "eager", diffusion=diffusion)
-    compiled = trainer(tmp_path / "compiled", dataclasses.replace(TRAINING, compile="on"), diffusion)
+    network = dataclasses.replace(MODEL, compute_depth=(1,))  # the authors' numbers above are those of two blocks
+    eager = trainer(tmp_path / "eager", diffusion=diffusion, model=network)
+    compiled = trainer(tmp_path / "compiled", dataclasses.replace(TRAINING, compile="on"), diffusion, network)
     batch = Batch(*pictures(12).get(torch.arange(12)), torch.arange(12))
     for one in (eager, compiled):
         for _ in range(3):
@@ -67,8 +68,8 @@ def test_a_compiled_run_is_the_eager_one_but_for_rounding(tmp_path):
         if not name.endswith("key.bias"):  # its gradient is rounding alone, which LAMB makes large
             assert torch.allclose(weight, weights[name], atol=1e-4), name
 
-    model, process = RIN(MODEL).eval(), Diffusion(DiffusionConfig())
-    shape, condition = (4, *MODEL.shape), Condition(labels=torch.tensor([0, 1, 2, 0]))
+    model, process = RIN(network).eval(), Diffusion(DiffusionConfig())
+    shape, condition = (4, *network.shape), Condition(labels=torch.tensor([0, 1, 2, 0]))
     for seed in (0, 1):  # the second run of steps takes what the first has compiled
         seeds = [4 * seed + number for number in range(4)]
         samples = [

@@ -1,13 +1,16 @@
 """The command line as a person has it: real processes, and the same in this one where that is enough."""
 
 import os
-import resource
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.forking import OTHERS, Forking
+
 ROOT = Path(__file__).parents[2]
+COMMANDS = ("train", "sample", "evaluate", "info", "prepare", "status")
+FORKING = Forking([*(f"rin.cli.{command}" for command in COMMANDS), *OTHERS])
 
 TINY = [
     *("--model.latent-dim", "32", "--model.interface-dim", "16", "--model.num-latents", "6"),
@@ -19,29 +22,32 @@ TINY = [
 """A model so small that a step takes milliseconds."""
 
 
-def start(*arguments, fault=None, largest_file=None, environment=None):
+def start(*arguments, module="rin.cli", fault=None, largest_file=None, environment=None, afresh=False):
     """Starts `rin` in a process of its own.
 
     Args:
         arguments: of the command.
+        module: another one with a `main` than the command's.
         fault: a point of tests/end_to_end/faults.py and a count: the process kills itself there.
         largest_file: no file may grow beyond so many bytes.
         environment: more variables.
+        afresh: in a new interpreter, as a person's shell does it, which takes seconds of imports, and not in a fork of
+            one that has imported everything; see tests/forking.py.
     """
-
-    def limit():
-        if largest_file:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-    command = ["rin.cli"] if fault is None else ["tests.end_to_end.faults", *fault]
+    if fault is not None:
+        module, arguments = "tests.end_to_end.faults", (*fault, *arguments)
+    arguments = [str(argument) for argument in arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(environment or {})}
+    if not afresh:
+        return FORKING.start(module, arguments, cwd=ROOT, environment=environment, largest_file=largest_file)
+    assert largest_file is None
     return subprocess.Popen(
-        [sys.executable, "-m", *map(str, (*command, *arguments))],
+        [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=limit,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(environment or {})},
+        env=environment,
     )
 
 
@@ -55,10 +61,10 @@ def ended(process, timeout=300):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def rin(*arguments, kill_at=None, fault=None, largest_file=None):
+def rin(*arguments, kill_at=None, fault=None, largest_file=None, afresh=False):
     """Runs `rin` in a process of its own, to its end; `kill_at` is a fault: at that part of a batch, from 1."""
     fault = fault if kill_at is None else ("at_a_part", kill_at)
-    return ended(start(*arguments, fault=fault, largest_file=largest_file))
+    return ended(start(*arguments, fault=fault, largest_file=largest_file, afresh=afresh))
 
 
 def start_together(num, *arguments, faults=None):

@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from rin.cli import main
+from rin import cli
 from rin.core import files
 from rin.training import checkpoint, logging
 from rin.training.average import Average
@@ -145,6 +145,13 @@ POINTS = {
     )
 }  # fmt: skip
 
+
+def main(arguments):
+    """Runs `rin`, to be killed."""
+    point, count, *rest = arguments
+    POINTS[point](Countdown(int(count)))
+    cli.main(rest)
+
+
 if __name__ == "__main__":
-    POINTS[sys.argv[1]](Countdown(int(sys.argv[2])))
-    main(sys.argv[3:])
+    main(sys.argv[1:])

@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +10,9 @@ from PIL import Image
 
 from rin.cli import main
 from rin.data.config import ClipsConfig
-from rin.evaluation.pictures import save_video
-from rin.prediction import last_frames
-from rin.trained import load
+from rin.evaluation.videos import last_frames
+from rin.sampling.pictures import save_video
+from rin.trained_model import load
 from tests.end_to_end.commands import TINY, files, rin
 
 SHAPES = [
@@ -128,8 +127,8 @@ def test_predicted_shapes_are_measured(predicting, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--frames", "0"), "0 frames"),
-        (("--num", "0"), "0 samples"),
+        (("--frames", "0"), "--frames 0: take 1 or more"),
+        (("--num", "0"), "--num 0: take 1 or more"),
         (("--out", "."), "it is a folder"),
         (("--out", "taken/measures.json"), "cannot write to taken"),
     ],
@@ -150,7 +149,8 @@ def test_frames_to_measure_are_for_shapes_alone(generating, capsys):
 
 def test_a_saved_model_keeps_how_its_clips_are_cut(predicting, tmp_path, capsys):
     trained = load(predicting)
-    replace(trained, clips=ClipsConfig(stride=2)).save(tmp_path / "saved")
+    trained.clips = ClipsConfig(stride=2)
+    trained.save(tmp_path / "saved")
     assert load(tmp_path / "saved").clips == ClipsConfig(stride=2)
     frames = [torch.full((1, 3, 32, 32), 12 * number, dtype=torch.uint8) for number in range(9)]
     save_video(frames, tmp_path / "mine.mp4", 8.0)

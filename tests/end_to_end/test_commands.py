@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import rin as library
-from rin.evaluation.pictures import to_image
+from rin.sampling.pictures import to_image
 from tests.end_to_end.commands import TINY, rin
 
 
@@ -46,7 +46,7 @@ def test_samples_as_a_grid_an_animation_arrays_and_a_folder(run, tmp_path):
         assert result.returncode == 0, result.stderr
     _, (width, height) = frames(tmp_path / "grid.png")
     assert width < height  # ten rows of two
-    assert frames(tmp_path / "denoising.gif")[0] == 4
+    assert frames(tmp_path / "denoising.gif")[0] == 3  # the clean estimate of each step
     arrays = load_arrays(tmp_path / "arrays.npz")
     assert arrays["images"].shape == (20, 8, 8, 1)
     assert arrays["labels"].tolist() == [label for label in range(10) for _ in range(2)]
@@ -145,5 +145,5 @@ def test_help_and_version():
         result = rin(*command, "--help")
         assert result.returncode == 0
         assert "usage: rin" in result.stdout
-    assert rin("--version").stdout.startswith("rin ")
+    assert rin("--version", afresh=True).stdout.startswith("rin ")
     assert json.loads(rin("train", "cifar10", "--dry-run").stdout)["model"]["shape"] == [3, 32, 32]

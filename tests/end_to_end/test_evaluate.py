@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from rin import assessment
 from rin.cli import main
 from rin.core.errors import RinError
-from rin.trained import load
+from rin.evaluation import images as assessment
+from rin.trained_model import TrainedModel, load
 from tests.end_to_end.commands import TINY, assert_one_line, rin, together
 
 
@@ -114,15 +114,15 @@ def test_an_interrupted_evaluation_goes_on(run, network, tmp_path, monkeypatch):
     monkeypatch.setattr(assessment, "PART", 8)
     options = (run, "--features", network, "--num", "20", "--steps", "2")
     assert evaluate(*options, "--out", tmp_path / "whole.json") == 0
-    honest, drawn = assessment.sample_pictures, []
+    honest, drawn = TrainedModel.sample, []
 
-    def sample_pictures(*arguments, first, **rest):
+    def sample(*arguments, first, **rest):
         drawn.append(first)
         if len(drawn) == 2:
             raise KeyboardInterrupt
         return honest(*arguments, first=first, **rest)
 
-    monkeypatch.setattr(assessment, "sample_pictures", sample_pictures)
+    monkeypatch.setattr(TrainedModel, "sample", sample)
     kept = tmp_path / "kept"
     assert evaluate(*options, "--keep", kept) == 130
     assert [path.name for path in sorted(kept.glob("*.npz"))] == ["images-00000000.npz"]
@@ -231,7 +231,7 @@ def test_statistics_of_other_programs_are_a_reference(network, tmp_path, capsys)
         (("digits-run", "--features", "absent.pt"), "no feature network at absent.pt"),
         (("nowhere", "--features", "f.pt"), "there is no folder nowhere"),
         (("digits-run", "--features", "f.pt", "--shape", "1", "8", "8"), "--shape is for pictures that are given"),
-        (("same.npz", "--features", "f.pt", "--steps", "5"), "--steps is for pictures that a model draws"),
+        (("same.npz", "--features", "f.pt", "--steps", "5"), "--num-steps is for pictures that a model draws"),
         (("same.npz", "--features", "f.pt", "--shape", "3", "8", "8"), "which are measured as they are"),
         (("digits-run", "--features", "f.pt", "--out", "same.npz/x.json"), "cannot write to same.npz"),
         (

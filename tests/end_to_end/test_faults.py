@@ -26,7 +26,7 @@ TRAIN = [
 def whole(tmp_path_factory):
     """What the undisturbed run leaves."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    result = rin(*TRAIN, "--out", run)
+    result = rin(*TRAIN, "--out", run, afresh=True)
     assert result.returncode == 0, result.stderr
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
         f"step-{step:09d}" for step in (4, 8, 10, 12)

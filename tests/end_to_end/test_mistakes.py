@@ -142,5 +142,19 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path)
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_mistakes_are_one_line_whatever_the_terminal_can_show(encoding):
-    mistaken = start("train", "digits", "--training.nm-steps", "3", environment={"PYTHONIOENCODING": encoding})
+    terminal = {"PYTHONIOENCODING": encoding}
+    mistaken = start("train", "digits", "--training.nm-steps", "3", environment=terminal, afresh=True)
     assert_one_line(ended(mistaken), "Unrecognized options: --training.nm-steps", "did you mean --training.num-steps?")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data.path", "~nobody-of-that-name/x"], "no such folder"),
+        (["--data.path", "x" * 5000], "no such folder"),
+        (["--out", "x" * 5000], "cannot write the run to"),
+    ],
+)
+def test_a_path_that_cannot_be(tmp_path, options, words):
+    some = pictures(tmp_path / "some")
+    assert_one_line(rin(*SMALL, "--data.path", some, "--out", tmp_path / "run", *options), words)

@@ -1,56 +1,14 @@
 """`rin prepare`: killed and gone on with, trained on, and a person's mistakes."""
 
-import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from rin.cli import main
-from tests.end_to_end.commands import TINY, assert_one_line, rin
-from tests.unit.videos import sound_only, video
-
-KILLS = """
-import os, signal, sys
-from pathlib import Path
-import rin.core.files as files
-from rin.cli import main
-from rin.data import preparing
-from rin.data.encoded import Encoded
-
-preparing.MAX_PICTURES = 10
-flush, decode, unlink = files.flush, Encoded.decode, Path.unlink
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def deadly(point):
-    def flush_or_die(path):
-        if path.name.startswith(point):
-            os.truncate(path, path.stat().st_size // 2)
-            die()
-        flush(path)
-    def decode_or_die(self, place, shape):
-        return die() if point == f"decode {place}" else decode(self, place, shape)
-    def unlink_or_die(path, missing_ok=False):
-        return die() if point == f"unlink {path.name}" else unlink(path, missing_ok)
-    files.flush, Encoded.decode, Path.unlink = flush_or_die, decode_or_die, unlink_or_die
-
-source, out, options, *points = sys.argv[1:]
-options = options.split()
-for point in [*points, None]:
-    child = os.fork()
-    if child == 0:
-        if point:
-            deadly(point)
-        main(["prepare", source, out, "--size", "6x10", "--skip-broken", *options])
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(point, status, flush=True)
-    assert status == (-signal.SIGKILL if point else 0)
-"""
-"""`rin prepare` in a process for each named point, which kills itself there, and in one more that may end."""
+from tests.end_to_end.commands import TINY, assert_one_line, ended, rin, start
+from tests.unit.data.videos import sound_only, video
 
 POINTS = [
     *("preparing.json", "decode 3", "images-00000", "decode 15", "labels-00001", "shard-00001", "images-00002"),
@@ -59,9 +17,7 @@ POINTS = [
 
 
 def prepare_with_kills(source, out, points, options=""):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLS, source, out, options, *points]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    done = ended(start(source, out, options, *points, module="tests.end_to_end.kills"), timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -14,6 +14,7 @@ from tests.end_to_end.commands import TINY, ended, rin, start_together, together
 TRAIN = [
     *("train", "digits", *TINY, "--training.num-steps", "20", "--training.batch-size", "48"),
     *("--training.checkpoint-every", "10", "--training.held-out-every", "10", "--training.optimiser", "lamb"),
+    *("--training.clip-norm", "0.5"),
     *("--model.compute-depth", "1", "1", "0", "--seed", "5"),  # the read-only tail never gets a gradient
 ]
 
@@ -42,7 +43,7 @@ def succeed(results):
 def alone(tmp_path_factory):
     """The run of one process."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    succeed([rin(*TRAIN, "--out", run)])
+    succeed([rin(*TRAIN, "--out", run, afresh=True)])
     return run
 
 

@@ -1,6 +1,7 @@
 """What the README says works as it is written."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -19,7 +20,10 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-GUIDES = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("scale.md", "video.md", "evaluation.md")]
+GUIDES = [
+    (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for name in ("scale.md", "video.md", "evaluation.md", "reliability.md", "extending.md")
+]
 ARGUMENTS = {
     "sample": SampleArguments,
     "evaluate": EvaluateArguments,
@@ -68,7 +72,7 @@ def test_the_make_targets_of_the_readme_are_there():
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     run = tmp_path / "demo" / "run"
-    result = rin("train", "digits", *TINY, "--training.num-steps", "2", "--out", run)
+    result = rin("train", "digits", *TINY, "--training.num-steps", "2", "--out", run, afresh=True)
     assert result.returncode == 0, result.stderr
     monkeypatch.chdir(tmp_path)
     (block,) = blocks(README, "python")
@@ -77,10 +81,11 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     exec(block, names)
     assert names["images"].shape == (3, 1, 8, 8)
     assert (tmp_path / "demo" / "model" / "model.safetensors").exists()
+    assert names["loss"].isfinite()
 
 
-def test_the_tree_of_the_readme_is_there():
-    (tree,) = blocks(README, "")
+def test_the_tree_of_contributing_is_there():
+    (tree,) = blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "")
     paths = [path for line in tree.splitlines() for path in line.split("  ")[0].split(", ")]
     for path in paths:
         assert (ROOT / path).exists() or (ROOT / "src" / "rin" / path).exists(), path
@@ -89,6 +94,43 @@ def test_the_tree_of_the_readme_is_there():
             assert f"src/rin/{folder.name}" in paths, folder.name
 
 
-def test_the_pictures_of_the_readme_are_there():
-    for path in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README) + re.findall(r"\]\((docs/[^)]+)\)", README):
-        assert (ROOT / path).exists(), path
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_every_page_of_docs_is_in_the_index():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        assert page.name == "index.md" or f"{page.name})" in index, page.name
+
+
+def test_no_import_of_the_package_points_upwards_and_the_figure_shows_all():
+    figure = runpy.run_path(str(ROOT / "docs" / "layers.py"))
+    assert figure["page"]() == (ROOT / "docs" / "layers.md").read_text(encoding="utf-8"), "python docs/layers.py"
+
+
+def kinds():
+    """The rows of docs/reliability.md: what was tried, how many cases, and the tests, as (file, name), in its links."""
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    for row in re.findall(r"^\| (.*) \|$", text, flags=re.MULTILINE):
+        tried, count, _, links = row.split(" | ")
+        if count.isdecimal():
+            files = re.findall(r'\]\(\.\./tests/([\w/.]+) "([\w ]+)"\)', links)
+            yield pytest.param(int(count), [(file, name) for file, names in files for name in names.split()], id=tried)
+
+
+@pytest.mark.parametrize(("count", "tests"), list(kinds()))
+def test_a_row_of_the_reliability_table_has_the_tests_that_it_names(count, tests, request):
+    assert tests
+    for file, name in tests:
+        assert re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(), flags=re.MULTILINE), name
+    names = [item.nodeid.removeprefix("tests/").partition("[")[0] for item in request.session.items]
+    collected = [tuple(name.split("::")) for name in names]
+    is_whole = not request.config.option.keyword and not any("::" in arg for arg in request.config.args)
+    if is_whole and {file for file, _ in tests} <= {file for file, _ in collected}:
+        assert sum(map(collected.count, tests)) == count

@@ -13,6 +13,14 @@ EVERYTHING_ON = [
 """1,618 digits in batches of 600: an epoch ends within the third step; a step has three parts."""
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What the uninterrupted run leaves."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert rin(*EVERYTHING_ON, "--out", run).returncode == 0
+    return files(run)
+
+
 @pytest.mark.parametrize(
     "kills",
     [
@@ -21,15 +29,14 @@ EVERYTHING_ON = [
         pytest.param([7, 4, 7], id="three times"),
     ],
 )
-def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, kills):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert rin(*EVERYTHING_ON, "--out", whole).returncode == 0
+def test_a_killed_run_ends_as_the_uninterrupted_one(tmp_path, whole, kills):
+    broken = tmp_path / "broken"
     for call in kills:
         killed = rin(*EVERYTHING_ON, "--out", broken, kill_at=call)
         assert killed.returncode == -9, killed.stderr
     assert rin(*EVERYTHING_ON, "--out", broken).returncode == 0
-    assert files(whole) == files(broken)
-    assert "log.jsonl" in files(whole)
+    assert files(broken) == whole
+    assert "log.jsonl" in whole
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):

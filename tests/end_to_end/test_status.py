@@ -1,15 +1,12 @@
 """`rin status` and `rin info --gpus` as a person has them."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.end_to_end.commands import TINY, assert_one_line, rin
+from tests.end_to_end.commands import TINY, assert_one_line, ended, rin, start
 
 LONG = ["train", "digits", *TINY, "--training.num-steps", "1000000", "--training.checkpoint-every", "5"]
 
@@ -24,18 +21,14 @@ def told(run):
 def running(tmp_path_factory):
     """A run under way, after its first checkpoint."""
     run = tmp_path_factory.mktemp("runs") / "long"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rin.cli", *LONG, "--out", str(run)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    process = start(*LONG, "--out", run)
     until = time.monotonic() + 120
     while not list(run.glob("checkpoints/step-?????????")) and time.monotonic() < until:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, ended(process).stderr
         time.sleep(0.1)
     yield run, process
     process.kill()
-    process.wait()
-    process.stderr.close()
+    ended(process)
 
 
 def test_a_run_is_running_until_it_is_killed(running):

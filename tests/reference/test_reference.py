@@ -11,7 +11,7 @@ import torch
 
 from rin.core.denoiser import Condition
 from rin.diffusion import Diffusion, DiffusionConfig, parse_schedule
-from rin.diffusion.predictions import estimate
+from rin.diffusion.parametrisation import estimate
 from rin.interop import pix2seq
 from rin.nn import RIN, linear
 from rin.training.average import Average
@@ -75,8 +75,8 @@ def check_sample(case):
     # the original lets anyone guide; here a model must have been trained for it
     config = config | {"cond_dropout": 0.1} if config["guidance"] else config
     noise = [draw if config["kind"] == "tokens" else draw.movedim(-1, 1) for draw in case.flat("in/noise")]
-    process = Diffusion(pix2seq.diffusion_config(config))
-    samples = process.sample(
+    diffusion = Diffusion(pix2seq.diffusion_config(config))
+    samples = diffusion.sample(
         load(case),
         noise[0].shape,
         Condition(labels=case.labels()),
@@ -91,7 +91,7 @@ def check_sample(case):
 
 def check_train(case):
     config, model = case.config, load(case).train()
-    process = Diffusion(pix2seq.diffusion_config(config))
+    diffusion = Diffusion(pix2seq.diffusion_config(config))
     optimiser = Lamb(
         parameter_groups(model.parameters(), config["weight_decay"]),
         lr=config["learning_rate"],
@@ -101,7 +101,7 @@ def check_train(case):
     average = Average(model, config["ema_decay"], warmup=False)
     assert config["steps"] >= 1
     for step in range(config["steps"]):
-        loss = training_loss(case, process, model, step)
+        loss = training_loss(case, diffusion, model, step)
         assert abs(loss.item() - case.number(f"step{step}/loss")) <= LOSS, f"loss of step {step}: {loss.item()}"
         optimiser.zero_grad()
         loss.backward()
@@ -116,13 +116,13 @@ def check_train(case):
                 close(ours[name], theirs, WEIGHT * min(theirs.abs().max().item(), 0.9), prefix + name)
 
 
-def training_loss(case, process, model, step):
+def training_loss(case, diffusion, model, step):
     """The loss of a stored step, with everything random as it was there."""
 
     def mask(name):
         return case.flat(f"step{step}/{name}").bool() if f"step{step}/{name}" in case else None
 
-    return process.loss(
+    return diffusion.loss(
         model,
         case.data(f"step{step}/image") * 2 - 1,
         Condition(labels=case.labels()),

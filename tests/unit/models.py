@@ -2,7 +2,7 @@
 
 import torch
 
-from rin import RIN, Condition, Denoised, RINConfig
+from rin import RIN, Condition, Denoised, Diffusion, DiffusionConfig, RINConfig, TrainedModel
 
 SMALL = {
     "shape": (3, 8, 8), "patch_size": 2, "num_classes": 5, "num_latents": 8, "latent_dim": 32, "interface_dim": 16,
@@ -45,15 +45,21 @@ def moved(config, seed=0):
 def inputs(config, batch=2, seed=1):
     """Noisy data, gamma and a full condition."""
     draw = torch.Generator().manual_seed(seed)
-    x, gamma = torch.randn(batch, *config.shape, generator=draw), torch.rand(batch, generator=draw)
+    x = torch.randn(batch, *config.shape, generator=draw).clamp(-1, 1)
+    gamma = torch.rand(batch, generator=draw)
     labels = torch.arange(batch) % config.num_classes if config.num_classes else None
     embeddings = context = None
     if config.num_condition_tokens:
         embeddings = torch.randn(batch, config.num_condition_tokens, config.condition_dim, generator=draw)
     if config.num_context_frames:
         frames = (config.shape[0], config.num_context_frames, *config.shape[2:])
-        context = torch.randn(batch, *frames, generator=draw)
+        context = torch.randn(batch, *frames, generator=draw).clamp(-1, 1)
     return x, gamma, Condition(labels=labels, embeddings=embeddings, context=context)
+
+
+def trained(model, config=None, class_names=()):
+    """A network with its diffusion, as `rin.load` opens one."""
+    return TrainedModel(model, Diffusion(config or DiffusionConfig(num_steps=3)), model.config, class_names)
 
 
 class Answering:
@@ -68,5 +74,5 @@ class Answering:
         latents = torch.full((x.shape[0], 2, 3), float(len(self.calls)))
         return Denoised(None if latents_only else self.answer(x, gamma, condition), latents)
 
-    def asked(self, name):
+    def recorded(self, name):
         return [call[name] for call in self.calls]

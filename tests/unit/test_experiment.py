@@ -6,7 +6,11 @@ import json
 import pytest
 
 from rin import DataConfig, DiffusionConfig, ExperimentConfig, RINConfig, RinError, TrainingConfig, preset, preset_names
-from rin.experiment import FREE_TO_CHANGE, differences, from_dict, to_dict
+from rin.cli import main
+from rin.core.configs import changeable_fields
+from rin.data.config import MovingShapesConfig
+from rin.experiment import differences, from_dict, to_dict
+from rin.preset_sources import MECHANICS, SOURCES, WORDS
 from rin.presets import preset_source
 
 
@@ -20,6 +24,44 @@ def test_a_preset_survives_json(name):
 def test_a_preset_says_where_it_comes_from(name):
     words = ("ours", "Ours", "Released", "Paper")
     assert any(word in preset_source(name) for word in words)
+
+
+def flat(tree, prefix=""):
+    found = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def test_presets_that_follow_the_paper_are_those_with_sources():
+    words = {name: preset_source(name).splitlines()[0] for name in preset_names()}
+    paper = {name for name, text in words.items() if "Released." in text or "Paper" in text}
+    assert paper == set(SOURCES)
+    assert all(("All of it is ours" in preset_source(name)) == (name not in SOURCES) for name in words)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_figure_of_a_recipe_has_a_source_that_is_told(name):
+    fields = flat(to_dict(preset(name)))
+    recipe = {
+        field
+        for field in fields
+        if field.startswith(("model.", "diffusion."))
+        or (field.startswith("training.") and field.partition(".")[2] not in MECHANICS)
+    }
+    assert set(SOURCES[name]) == recipe | {"data.flip"}
+    lines = preset_source(name).splitlines()
+    for field, source in SOURCES[name].items():
+        (line,) = (line for line in lines if line.startswith(f"{WORDS[source]}: "))
+        assert field in line.rstrip(".").replace(",", "").split()
+
+
+def test_clips_are_not_flipped_and_large_pictures_are_scaled():
+    assert not preset("kinetics-600").data.flip
+    for name in preset_names():
+        scaled = {"imagenet-512": (0.2, True), "imagenet-1024": (0.1, True)}.get(name, (1.0, False))
+        diffusion = preset(name).diffusion
+        assert (diffusion.input_scale, diffusion.normalise_input) == scaled, name
 
 
 def test_the_released_recipes_are_the_released_ones():
@@ -145,5 +187,20 @@ def test_what_a_resumed_run_may_change_is_no_difference(name):
 
 
 def test_nothing_else_may_change():
-    assert set(OTHER) == FREE_TO_CHANGE
+    assert set(OTHER) == changeable_fields(ExperimentConfig)
     assert DataConfig().path == "digits"
+
+
+def test_options_of_moving_shapes_are_those_of_runs_on_them_alone():
+    assert "moving_shapes" not in to_dict(preset("digits"))["data"]
+    assert to_dict(DataConfig(path="moving-shapes"))["moving_shapes"]["num_clips"] == 20_000
+    older = to_dict(preset("digits"))
+    older["data"]["moving_shapes"] = to_dict(MovingShapesConfig(num_clips=9))  # every run's had them once
+    assert differences(from_dict(ExperimentConfig, older), preset("digits")) == []
+
+
+def test_options_of_moving_shapes_are_listed_for_their_presets_alone(capsys):
+    for name, listed in (("digits", False), ("moving-shapes", True)):
+        with pytest.raises(SystemExit):
+            main(["train", name, "--help"])
+        assert ("--data.moving-shapes.num-clips" in capsys.readouterr().out) == listed

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from rin import Diffusion, DiffusionConfig, Trained, load
+from rin import Diffusion, DiffusionConfig, TrainedModel, load
 from rin.core.errors import RinError
 from tests.unit.models import moved, small
 
@@ -14,14 +14,14 @@ from tests.unit.models import moved, small
 def saved(tmp_path):
     """A saved model's folder."""
     names = ("ant", "bee", "cat", "dog", "elk")
-    Trained(moved(small()), Diffusion(DiffusionConfig(num_steps=3)), names).save(tmp_path / "model")
+    TrainedModel(moved(small()), Diffusion(DiffusionConfig(num_steps=3)), small(), names).save(tmp_path / "model")
     return tmp_path / "model"
 
 
 def test_a_model_is_read_as_it_was_written(saved):
     read = load(saved)
     assert read.class_names == ("ant", "bee", "cat", "dog", "elk")
-    assert read.process.config == DiffusionConfig(num_steps=3)
+    assert read.diffusion.config == DiffusionConfig(num_steps=3)
     assert read.model.config == small()
     for one, other in zip(read.model.parameters(), moved(small()).parameters(), strict=True):
         assert torch.equal(one, other)
@@ -58,3 +58,11 @@ def test_damaged_weights_are_one_line(saved):
     with pytest.raises(RinError, match="damaged or of another configuration") as refused:
         load(saved)
     assert "\n" not in str(refused.value)
+
+
+def test_a_tilde_is_the_home_folder(saved, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(saved)
+    load("~/model").save("~/other")
+    assert load(tmp_path / "other").class_names == ("ant", "bee", "cat", "dog", "elk")
+    assert not (saved / "~").exists()

@@ -4,6 +4,7 @@ A mistake or a mishap is one line on standard error and status 2; an interrupt i
 to save and leave has 128 plus the signal's number, 143 for SIGTERM, 130 for Ctrl-C.
 """
 
+import io
 import logging
 import os
 import sys
@@ -47,6 +48,8 @@ def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if arguments else 2
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: names need not be text
     LOGGER.setLevel(logging.INFO)
     if not LOGGER.handlers:
         LOGGER.addHandler(logging.StreamHandler())

@@ -1,17 +1,20 @@
 """Arguments to dataclasses, with every mistake in one line."""
 
 import contextlib
+import dataclasses
 import io
+import os
 import re
+import shlex
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
-import torch
 import tyro
 
-from rin.core.compute import Compile, Precision, compiles, uses_bfloat16
+from rin.core.compute import Compile, Precision
 from rin.core.errors import RinError
-from rin.diffusion import SamplerName, SamplingOptions
+from rin.diffusion import SamplerName
 
 Arguments = TypeVar("Arguments")
 
@@ -23,7 +26,7 @@ _RULE = "[─-]{20,}"
 class SamplingArguments:
     """How samples are drawn, by all who draw some."""
 
-    steps: int | None = None
+    num_steps: Annotated[int | None, tyro.conf.arg(aliases=["--steps"])] = None
     """Steps of sampling; the model's own if absent."""
 
     sampler: SamplerName | None = None
@@ -38,8 +41,8 @@ class SamplingArguments:
     seed: int = 0
     """Of the noise: picture 17 of seed 3 is the same at any --num and --batch-size."""
 
-    batch_size: int = 64
-    """How many at a time."""
+    batch_size: int | None = None
+    """How many at a time; what fits into memory if absent."""
 
     precision: Precision = "auto"
     """Of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
@@ -47,29 +50,22 @@ class SamplingArguments:
     compile: Compile = "auto"
     """Go through torch.compile and CUDA graphs; auto: on a CUDA device."""
 
-    def options(self, where: torch.device) -> SamplingOptions:
-        """The same as the library has it, but for the seed and the batches, on a device.
-
-        Raises:
-            RinError: the device does not have the precision that is asked for.
-        """
-        return {
-            "sampler": self.sampler,
-            "num_steps": self.steps,
-            "schedule": self.schedule,
-            "guidance": self.guidance,
-            "bfloat16": uses_bfloat16(self.precision, where),
-            "compile": compiles(self.compile, where),
-        }
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same as `TrainedModel.sample` takes it."""
+        return dataclasses.asdict(self)
 
 
 def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Arguments | None = None) -> Arguments:
     """The arguments as an instance of `kind`, whose fields and docstrings make the options and their help.
 
+    "~/" at the beginning of a value is the home folder, also in --out=~/x, where a shell leaves it as it is.
+
     Raises:
         RinError: the arguments are off; tyro's box, put into one line.
         SystemExit: help was asked for and has been printed.
     """
+    arguments = [re.sub(r"^(--[\w.-]+=)?(~[^/]*)(?=/|$)", _expanded, argument) for argument in arguments]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -82,8 +78,22 @@ def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Argum
         raise RinError(_one_line(complaint.getvalue(), prog)) from None
 
 
+def _expanded(tilde: re.Match[str]) -> str:
+    return (tilde[1] or "") + os.path.expanduser(tilde[2])
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it in a command, also if it has spaces, or bytes that are no text."""
+    text = os.fspath(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = {byte: chr(byte) for byte in range(32, 127) if chr(byte) not in "\\'"}
+    return "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(text)) + "'"
+
+
 def _one_line(box: str, prog: str) -> str:
     """The message of one of tyro's boxes, with the first option that it thinks was meant."""
+    box = re.sub(r"\[/?bold\]", "", box)  # which it leaves where a value is one of several kinds
     framed = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
     lines = framed or box.splitlines()[2:]  # without a frame, where the terminal has no UTF-8, below a title and a rule
     message, *rest = (" ".join(part.split()) for part in re.split(_RULE, " ".join(lines)) if part.strip())

@@ -8,20 +8,29 @@ from typing import Annotated, Any
 
 import tyro
 
-from rin.assessment import Samples, drawn_samples, given_samples, held_out_loss, neighbours_sheet, reference_of
 from rin.cli.arguments import SamplingArguments, parse
 from rin.core.compute import device
 from rin.core.distributed import is_first
 from rin.core.errors import RinError
 from rin.core.files import check_writable, written_whole
 from rin.core.launch import processes
-from rin.diffusion import SamplingOptions
+from rin.core.names import printable
 from rin.evaluation.features import FeatureNetwork, feature_network
-from rin.evaluation.pictures import save_image
+from rin.evaluation.images import (
+    Samples,
+    drawn_samples,
+    given_samples,
+    held_out_loss,
+    neighbours_sheet,
+    reference_of,
+    sampling_protocol,
+)
 from rin.evaluation.quality import PictureMeasures, table
 from rin.evaluation.reference import Reference
-from rin.prediction import MOVING_SHAPES, frechet_video_distance, measured_shapes
-from rin.trained import CONFIG, Trained, load, read_experiment
+from rin.evaluation.videos import USUAL_BATCH, frechet_video_distance, measured_shapes
+from rin.model_files import CONFIG, read_experiment
+from rin.sampling.pictures import save_image
+from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
 
 _CLIPS, _PICTURES = 256, 10_000
@@ -101,16 +110,15 @@ def _evaluate(chosen: EvaluateArguments) -> None:
     is_model = (source / CONFIG).is_file() or not source.exists()
     if chosen.average_decays and not is_model:
         raise RinError("--average-decays is for a run: leave it out")
-    trained = load(chosen.run, *chosen.average_decays[:1]) if is_model else None
+    trained = load(chosen.run, chosen.average_decays[0] if chosen.average_decays else None) if is_model else None
     network = None if chosen.features is None else feature_network(chosen.features, where)
-    options = chosen.sampling.options(where)
-    if trained is not None and len(trained.model.config.shape) == 4:
-        results, lines = _of_clips(chosen, trained, network, options)
+    if trained is not None and trained.kind.is_video:
+        results, lines = _of_clips(chosen, trained, network)
     elif network is None:
         no_model = "" if trained is not None else f"{chosen.run} is neither a run nor a saved model, and "
         raise RinError(f"{no_model}pictures are measured through a feature network: give one with --features")
     else:
-        results, lines = _of_pictures(chosen, trained, network, options)
+        results, lines = _of_pictures(chosen, trained, network)
     if not is_first():
         return
     print("\n".join(lines))
@@ -119,55 +127,55 @@ def _evaluate(chosen: EvaluateArguments) -> None:
 
 
 def _of_clips(
-    chosen: EvaluateArguments, trained: Trained, network: FeatureNetwork | None, options: SamplingOptions
+    chosen: EvaluateArguments, trained: TrainedModel, network: FeatureNetwork | None
 ) -> tuple[dict[str, Any], list[str]]:
     for name in ("reference", "keep_reference", "shape", "keep", "neighbours"):
         if getattr(chosen, name) is not None:
             raise RinError(f"--{name.replace('_', '-')} is for pictures, and this model draws clips: leave it out")
     if len(chosen.average_decays) > 1:
         raise RinError("--average-decays: of clips, give one")
-    run, asked, num = Path(chosen.run), chosen.sampling, _CLIPS if chosen.num is None else chosen.num
+    run, options, num = Path(chosen.run), chosen.sampling.options, _CLIPS if chosen.num is None else chosen.num
     experiment = read_experiment(run)
-    of_shapes = experiment is not None and experiment.data.path == MOVING_SHAPES
+    of_shapes = experiment is not None and experiment.data.moving_shapes is not None
+    for name, number in (("num", num), ("frames", chosen.frames)):
+        if number is not None and number < 1:
+            raise RinError(f"--{name} {number}: take 1 or more")
     if chosen.frames is not None and not of_shapes:
         raise RinError("--frames is for moving-shapes, whose true future is known: leave it out")
-    results: dict[str, Any] = {
-        "run": chosen.run, "num": num, "seed": asked.seed,
-        "sampler": asked.sampler or trained.process.config.sampler,
-        "steps": trained.process.config.num_steps if asked.steps is None else asked.steps,
-    }  # fmt: skip
+    results: dict[str, Any] = {"run": chosen.run, "num": num, **sampling_protocol(trained, options)}
     lines: list[str] = []
     if network is not None:
-        distance = frechet_video_distance(trained, run, network, num, asked.seed, asked.batch_size, **options)
+        distance = frechet_video_distance(trained, run, network, num, **options)
         results["frechet_video_distance"] = distance
         lines.append(f"Frechet video distance, {num} clips a side: {distance:.4g}")
     if network is None or of_shapes:
-        shapes = measured_shapes(trained, run, num, chosen.frames, asked.seed, asked.batch_size, **options)
+        shapes = measured_shapes(trained, run, num, chosen.frames, **options)
         results["moving_shapes"] = shapes.to_json()
         lines.append(shapes.describe())
     return results, lines
 
 
 def _of_pictures(
-    chosen: EvaluateArguments, trained: Trained | None, network: FeatureNetwork, options: SamplingOptions
+    chosen: EvaluateArguments, trained: TrainedModel | None, network: FeatureNetwork
 ) -> tuple[dict[str, Any], list[str]]:
-    source, batch_size = Path(chosen.run), chosen.sampling.batch_size
+    source, batch_size = Path(chosen.run), chosen.sampling.batch_size or USUAL_BATCH
     if chosen.frames is not None:
         raise RinError("--frames is for clips: leave it out")
     of_models = {
         "keep": chosen.keep,
-        **{name: vars(chosen.sampling)[name] for name in ("sampler", "steps", "schedule")},
+        **{name: vars(chosen.sampling)[name] for name in ("sampler", "num_steps", "schedule")},
     }
     for name, given in ({"shape": chosen.shape} if trained is not None else of_models).items():
         if given is not None:
-            raise RinError(f"--{name} is for pictures that {'are given' if trained else 'a model draws'}: leave it out")
+            whose = "are given" if trained is not None else "a model draws"
+            raise RinError(f"--{name.replace('_', '-')} is for pictures that {whose}: leave it out")
     decays = chosen.average_decays
     if len(decays) > 1 and chosen.neighbours is not None:
         raise RinError("--neighbours shows the samples of one average: give one of --average-decays")
     if trained is None:
         samples, shape = given_samples(source, chosen.shape, chosen.num)
     else:
-        samples, shape = _drawn(chosen, trained, decays[:1], options), trained.model.config.shape
+        samples, shape = _drawn(chosen, trained, decays[:1]), trained.kind.shape
     run = source if (source / checkpoint.FOLDER).is_dir() else None
     reference, pictures = reference_of(run, chosen.reference, chosen.reference_split, shape, network, batch_size)
     if chosen.neighbours is not None and pictures is None:
@@ -175,7 +183,7 @@ def _of_pictures(
     if chosen.keep_reference is not None and is_first():
         reference.save(chosen.keep_reference)
 
-    def measured(trained: Trained | None, samples: Samples) -> dict[str, Any]:
+    def measured(trained: TrainedModel | None, samples: Samples) -> dict[str, Any]:
         measures = PictureMeasures(network, reference, samples.num, samples.num_classes)
         for part, labels in samples.parts:
             for begin in range(0, len(part), batch_size):
@@ -188,32 +196,34 @@ def _of_pictures(
             save_image(neighbours_sheet(measures, pictures), chosen.neighbours)
         return results | {"protocol": _protocol(samples, reference, network)}
 
-    told, results = [f"{samples.num} pictures of {chosen.run}"], measured(trained, samples)
+    lines, results = [f"{samples.num} pictures of {printable(chosen.run)}"], measured(trained, samples)
     if len(decays) < 2:
-        return results, [*told, table({"": results})]
+        return results, [*lines, table({"": results})]
     columns = {f"decay {decays[0]}": results}
     for decay in decays[1:]:
         trained = load(chosen.run, decay)
-        columns[f"decay {decay}"] = measured(trained, _drawn(chosen, trained, (decay,), options))
-    return columns, [*told, table(columns)]
+        columns[f"decay {decay}"] = measured(trained, _drawn(chosen, trained, (decay,)))
+    return columns, [*lines, table(columns)]
 
 
-def _drawn(chosen: EvaluateArguments, trained: Trained, decay: tuple[float, ...], options: SamplingOptions) -> Samples:
+def _drawn(chosen: EvaluateArguments, trained: TrainedModel, decay: tuple[float, ...]) -> Samples:
     """What one average of a run draws; a folder for the pictures of several has one for each."""
     num, keep = _PICTURES if chosen.num is None else chosen.num, chosen.keep
     if keep is not None and len(chosen.average_decays) > 1:
         keep = keep / f"decay-{decay[0]}"
-    samples = drawn_samples(trained, num, chosen.sampling.seed, chosen.sampling.batch_size, keep, **options)
-    return dataclasses.replace(samples, told=samples.told | ({"average_decay": decay[0]} if decay else {}))
+    samples = drawn_samples(trained, num, keep, **chosen.sampling.options)
+    return dataclasses.replace(
+        samples, description=samples.description | ({"average_decay": decay[0]} if decay else {})
+    )
 
 
 def _protocol(samples: Samples, reference: Reference, network: FeatureNetwork) -> dict[str, Any]:
     """All that someone needs to have the same figures."""
     return {
-        "samples": samples.told,
+        "samples": samples.description,
         "quantisation": "8 bits",
-        "reference": dict(reference.told),
-        "features": dict(network.told),
+        "reference": dict(reference.description),
+        "features": dict(network.description),
     }
 
 

@@ -8,13 +8,13 @@ import tyro
 
 from rin.cli.arguments import parse
 from rin.core.errors import RinError
+from rin.costs.memory import RESERVE, Plan, held, needed, passing, plan, ways
+from rin.costs.operations import ASSUMED_SHARE_OF_PEAK, Cost, cost, gpu_hours, peak_operations, update_operations
 from rin.data.config import BUILT_IN
-from rin.evaluation.cost import ASSUMED_SHARE_OF_PEAK, Cost, cost, gpu_hours, peak_operations, update_operations
-from rin.evaluation.memory import RESERVE, Plan, held, needed, passing, plan, ways
 from rin.experiment import ExperimentConfig
+from rin.model_files import read_model_config
 from rin.nn import RINConfig
 from rin.presets import preset, preset_names, preset_source
-from rin.trained import read_model_config
 
 GPU = "NVIDIA H100 80GB HBM3"
 """Whose hours a run is told in."""
@@ -116,7 +116,7 @@ def _print_training(figures: dict[str, str], gpus: int, memory: float) -> None:
 def _training_figures(name: str, gpus: int, memory: float) -> dict[str, str]:
     experiment = preset(name)
     model, training = experiment.model, experiment.training
-    found = _plan(experiment, gpus, memory)
+    fit = _plan(experiment, gpus, memory)
     holds = {way: held(model, optimiser=training.optimiser, parallel=way, num_gpus=gpus) for way in ways(gpus)}
     kept, anew = (passing(model, experiment.diffusion, recompute_blocks=way) for way in (False, True))
     figures = {
@@ -124,16 +124,15 @@ def _training_figures(name: str, gpus: int, memory: float) -> dict[str, str]:
         + ": weights, gradients, moments, average",
         "each example more": f"{_size(kept.an_example())}; with blocks computed anew {_size(anew.an_example())}",
     }
-    if found is None:
+    if fit is None:
         least = min(needed(there, passes, 1) for there in holds.values() for passes in (kept, anew))
         return figures | {"fits": f"nothing: one example at a time needs {_size(least)} and the reserve"}
-    hours, peak = _hours(experiment, found), (peak_operations(GPU) or 0.0) / 1e12
+    hours, peak = _hours(experiment, fit), (peak_operations(GPU) or 0.0) / 1e12
     return figures | {
-        "fits": f"{found.part} examples at a time, {found.accumulation_steps} times an update: "
-        f"{_size(found.bytes)} a GPU",
+        "fits": f"{fit.part} examples at a time, {fit.accumulation_steps} times an update: {_size(fit.bytes)} a GPU",
         "H100 hours": f"{_rounded(hours)} for {training.num_steps:,} updates, in {_rounded(hours / gpus)} hours "
         f"(assumed: {ASSUMED_SHARE_OF_PEAK:.0%} of its peak of {peak:.0f} Tflop/s)",
-        "command": _command(name, experiment, found, gpus),
+        "command": _command(name, experiment, fit, gpus),
     }
 
 
@@ -146,13 +145,13 @@ def _print_training_table(gpus: int, memory: float) -> None:
         if batch % gpus:
             print(f"{name:<16}{batch:<7}{gpus} GPUs do not divide the batch", flush=True)
             continue
-        found = _plan(experiment, gpus, memory)
-        if found is None:
+        fit = _plan(experiment, gpus, memory)
+        if fit is None:
             print(f"{name:<16}{batch:<7}nothing fits", flush=True)
             continue
-        way = ("one GPU" if gpus == 1 else found.parallel) + (", recompute" if found.recompute_blocks else "")
-        fits = f"{way:<20}{found.part:<11}{found.accumulation_steps:<7}{_size(found.bytes):<11}"
-        print(f"{name:<16}{batch:<7}{fits}{_rounded(_hours(experiment, found))}", flush=True)
+        way = ("one GPU" if gpus == 1 else fit.parallel) + (", recompute" if fit.recompute_blocks else "")
+        fits = f"{way:<20}{fit.part:<11}{fit.accumulation_steps:<7}{_size(fit.bytes):<11}"
+        print(f"{name:<16}{batch:<7}{fits}{_rounded(_hours(experiment, fit))}", flush=True)
     print(
         f"\nCalculated for {_gpus(gpus, memory)}, {RESERVE:.0%} of it left free: examples that a GPU computes at a"
         " time, how many times\nan update, and the memory that this takes. Hours are assumed, at"
@@ -168,23 +167,23 @@ def _plan(experiment: ExperimentConfig, gpus: int, memory: float) -> Plan | None
     )  # fmt: skip
 
 
-def _hours(experiment: ExperimentConfig, found: Plan) -> float:
+def _hours(experiment: ExperimentConfig, fit: Plan) -> float:
     """Of all GPUs together, over the whole run."""
     training = experiment.training
-    update = update_operations(experiment.model, experiment.diffusion, training.batch_size, found.recompute_blocks)
+    update = update_operations(experiment.model, experiment.diffusion, training.batch_size, fit.recompute_blocks)
     return gpu_hours(update * training.num_steps, GPU)
 
 
-def _command(name: str, experiment: ExperimentConfig, found: Plan, gpus: int) -> str:
+def _command(name: str, experiment: ExperimentConfig, fit: Plan, gpus: int) -> str:
     start = "rin train"
     if gpus > 1:
         machines, each = max(gpus // GPUS_A_MACHINE, 1), min(gpus, GPUS_A_MACHINE)
         meet = f"--nnodes {machines} --rdzv-backend c10d --rdzv-endpoint HOST:29500" if machines > 1 else "--standalone"
         start = f"torchrun {meet} --nproc-per-node {each} -m rin.cli train"
     options = [] if experiment.data.path in BUILT_IN else ["--data.path PATH"]
-    options += [f"--training.accumulation-steps {found.accumulation_steps}"] if found.accumulation_steps > 1 else []
-    options += ["--training.recompute-blocks"] if found.recompute_blocks else []
-    options += [f"--training.parallel {found.parallel}"] if found.parallel != "ddp" else []
+    options += [f"--training.accumulation-steps {fit.accumulation_steps}"] if fit.accumulation_steps > 1 else []
+    options += ["--training.recompute-blocks"] if fit.recompute_blocks else []
+    options += [f"--training.parallel {fit.parallel}"] if fit.parallel != "ddp" else []
     return " ".join([start, name, *options, f"--out runs/{name}"])
 
 

@@ -1,14 +1,13 @@
 """`rin prepare`."""
 
 import re
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from rin.cli.arguments import parse
+from rin.cli.arguments import parse, quoted
 from rin.core.errors import RinError
 from rin.data.config import ClipsConfig
 from rin.data.preparing import Preparation, prepare_set
@@ -41,6 +40,10 @@ class PrepareArguments:
     channels: Literal[1, 3, 4] = 3
     """1 is grey, 3 colour, 4 colour and opacity."""
 
+    value_range: tuple[float, float] | None = None
+    """The least and the largest value of grey pictures of more than 8 bits, black and white, as in 0 4095; if absent
+    what each file declares by its tags, or else by its type."""
+
     skip_broken: bool = False
     """Leave out what cannot be read, which set.json names; otherwise the first picture or video of that kind ends the
     command."""
@@ -65,6 +68,7 @@ def prepare(arguments: list[str]) -> None:
         shape=(chosen.channels, *frames, *parse_size(chosen.size)),
         clips=chosen.clips,
         labels=chosen.labels,
+        value_range=chosen.value_range,
         skip_broken=chosen.skip_broken,
     )
     prepared = prepare_set(preparation, Path(chosen.out))
@@ -73,11 +77,12 @@ def prepare(arguments: list[str]) -> None:
     broken = f"; {prepared.num_broken} broken {ones} left out, see set.json" if prepared.num_broken else ""
     total = sum(prepared.num_pictures.values())
     shape = " ".join(map(str, preparation.shape))
-    train = f"rin train PRESET --data.path {shlex.quote(chosen.out)} --model.shape {shape}"
+    out = quoted(chosen.out)
+    train = f"rin train PRESET --data.path {out} --model.shape {shape}"
     already = "already " if prepared.was_finished else ""
     kind = "clips" if frames else "pictures"
     note = " (frames given by model.num_context_frames count among its frames)" if frames else ""
-    print(f"{total} {kind} ({splits}{broken}) are {already}in {chosen.out}; train on them with: {train}{note}")
+    print(f"{total} {kind} ({splits}{broken}) are {already}in {out}; train on them with: {train}{note}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

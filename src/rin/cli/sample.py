@@ -7,20 +7,22 @@ from typing import Annotated
 import torch
 import tyro
 
-from rin.cli.arguments import SamplingArguments, parse
-from rin.core.compute import device
+from rin.cli.arguments import SamplingArguments, parse, quoted
 from rin.core.denoiser import check_labels
 from rin.core.distributed import is_first
 from rin.core.errors import RinError, unknown
+from rin.core.kind import Kind
 from rin.core.launch import processes
-from rin.diffusion import SamplingOptions
-from rin.evaluation.outputs import check_output, wants_frames, write_clips, write_samples
-from rin.evaluation.rollout import num_blocks, sample_clips
-from rin.evaluation.sampling import sample_pictures, spread_labels
-from rin.prediction import held_out_frames, last_frames
-from rin.trained import Trained, load
+from rin.core.pixels import to_floats, to_pictures
+from rin.core.shapes import Examples, Pictures
+from rin.evaluation.videos import check_pictures, held_out_frames, last_frames
+from rin.sampling.drawing import num_blocks, of_all
+from rin.sampling.outputs import check_output, save, shows_denoising
+from rin.sampling.requests import spread_labels
+from rin.trained_model import TrainedModel, load
 
-_FRAMES = 60
+_MOMENTS = 60
+"""Steps of the denoising that a .gif shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,83 +67,94 @@ def sample(arguments: list[str]) -> None:
 def _sample(chosen: SampleArguments) -> None:
     if not 0.1 <= chosen.fps <= 240:
         raise RinError(f"--fps {chosen.fps}: take 0.1 to 240")
-    trained = load(chosen.run)
-    clips = len(trained.model.config.shape) == 4
-    num = (8 if clips else 64) if chosen.num is None else chosen.num
+    trained, sampling = load(chosen.run), chosen.sampling
+    kind = trained.kind
+    num = (8 if kind.is_video else 64) if chosen.num is None else chosen.num
     if num < 1:
         raise RinError(f"--num {num}: take 1 or more")
     classes = parse_classes(chosen.classes, trained)
     labels = spread_labels(classes, num) if classes else None
-    where = device()
-    options = chosen.sampling.options(where)
-    one_row_a_class = len(classes) > 1 and num % len(classes) == 0
-    columns = num // len(classes) if one_row_a_class else None
-    draw = _clips if clips else _pictures
-    draw(chosen, trained, labels, num, columns, options)
+    columns = num // len(classes) if len(classes) > 1 and num % len(classes) == 0 else None  # one row a class
+    num_frames = _num_frames(chosen, kind)
+    check_output(chosen.out, kind.shape, num, kind.num_context_frames + num_frames, columns)
+    context = _context(chosen, trained, num, labels)
+    denoising = None
+    if shows_denoising(chosen.out, kind.shape):
+        denoising = _Denoising(trained.diffusion.config.num_steps if sampling.num_steps is None else sampling.num_steps)
+    samples = trained.sample(
+        labels, num, context=context, num_frames=num_frames, callback=denoising, **sampling.options
+    )
+    moments = [] if denoising is None else denoising.moments(num)
     if is_first():
-        print(f"{num} {'clip' if clips else 'sample'}{'s' * (num > 1)} in {chosen.out}")
+        save(
+            samples if context is None else torch.cat([context, samples], dim=2), chosen.out,
+            labels=labels, class_names=trained.class_names, columns=columns, denoising=moments,
+            num_context=0 if context is None else context.shape[2], fps=chosen.fps,
+        )  # fmt: skip
+        print(f"{num} {'clip' if kind.is_video else 'sample'}{'s' * (num > 1)} in {quoted(chosen.out)}")
 
 
-def _pictures(
-    chosen: SampleArguments,
-    trained: Trained,
-    labels: list[int] | None,
-    num: int,
-    columns: int | None,
-    options: SamplingOptions,
-) -> None:
-    for name, given in (("--context", chosen.context), ("--frames", chosen.frames)):
-        if given is not None:
-            raise RinError(f"{name} is for models of clips, and this one draws pictures: leave it out")
-    check_output(chosen.out, trained.model.config.shape, num, 1, columns)
-    moments = _FRAMES if wants_frames(chosen.out) else 0
-    seed, batch_size = chosen.sampling.seed, chosen.sampling.batch_size
-    sampled = sample_pictures(trained.model, trained.process, labels, num, seed, batch_size, moments, **options)
-    if is_first():
-        write_samples(sampled, labels, trained.class_names, columns, chosen.out)
+def _num_frames(chosen: SampleArguments, kind: Kind) -> int:
+    if not kind.is_video:
+        for name, given in (("--context", chosen.context), ("--frames", chosen.frames)):
+            if given is not None:
+                raise RinError(f"{name} is for models of clips, and this one draws {kind.noun}: leave it out")
+        return 1
+    num_frames = kind.num_frames if chosen.frames is None else chosen.frames
+    num_blocks(kind, num_frames)  # refuses what cannot be drawn
+    if num_frames == 1 < kind.num_frames and not kind.num_context_frames:
+        check_pictures(Path(chosen.run), kind.num_frames)
+    return num_frames
 
 
-def _clips(
-    chosen: SampleArguments,
-    trained: Trained,
-    labels: list[int] | None,
-    num: int,
-    columns: int | None,
-    options: SamplingOptions,
-) -> None:
-    config = trained.model.config
-    num_frames = config.shape[1] if chosen.frames is None else chosen.frames
-    num_blocks(config, num_frames)  # refuses what cannot be drawn
-    check_output(chosen.out, config.shape, num, config.num_context_frames + num_frames, columns)
-    context = None
+def _context(chosen: SampleArguments, trained: TrainedModel, num: int, labels: list[int] | None) -> Examples | None:
+    """The frames that clips go on from: those of a video, or of the run's held-out clips."""
     if chosen.context is not None:
-        context = last_frames(chosen.context, trained).expand(num, -1, -1, -1, -1)
-    elif config.num_context_frames:
-        context = held_out_frames(trained, Path(chosen.run), num, labels)
-    seed, batch_size = chosen.sampling.seed, chosen.sampling.batch_size
-    drawn = sample_clips(trained.model, trained.process, labels, context, num, num_frames, seed, batch_size, **options)
-    if is_first():
-        clips = drawn if context is None else torch.cat([context, drawn], dim=2)
-        given = 0 if context is None else context.shape[2]
-        write_clips(clips, given, labels, trained.class_names, columns, chosen.fps, chosen.out)
+        return to_floats(last_frames(chosen.context, trained).expand(num, -1, -1, -1, -1))
+    if trained.kind.num_context_frames:
+        return to_floats(held_out_frames(trained, Path(chosen.run), num, labels))
+    return None
 
 
-def parse_classes(text: str | None, trained: Trained) -> list[int]:
+class _Denoising:
+    """The clean estimates of all samples at some steps, spread over their run."""
+
+    def __init__(self, num_steps: int) -> None:
+        spread = torch.linspace(0, num_steps - 1, max(1, min(_MOMENTS, num_steps)))
+        self._kept = {round(step) for step in spread.tolist()}
+        self._batches: dict[int, list[Pictures]] = {}
+
+    def __call__(self, step: int, x_0: Examples) -> None:
+        """Keeps what is to be seen of a batch (see `rin.sampling.drawing.Callback`)."""
+        if step in self._kept:
+            self._batches.setdefault(step, []).append(to_pictures(x_0.cpu()))
+
+    def moments(self, num: int) -> list[Pictures]:
+        """All samples, of every process, at each of those steps."""
+        return [of_all(batches, num) for batches in self._batches.values()]
+
+
+def parse_classes(text: str | None, trained: TrainedModel) -> list[int]:
     """The classes that a text like "0-9", "3,5" or "cat,dog" asks for; all for None.
 
     Raises:
         RinError: there is no such class.
     """
-    num_classes = trained.model.config.num_classes
+    num_classes = trained.kind.num_classes
     if text is None:
         return list(range(num_classes))
+    named = {name: number for number, name in enumerate(trained.class_names)}
     classes: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if part in trained.class_names:
-            classes.append(trained.class_names.index(part))
+        if part in named:
+            classes.append(named[part])
         elif first.isdecimal() and (last.isdecimal() if dash else True):
-            classes.extend(range(int(first), int(last if dash else first) + 1))
+            ends = [int(end) if len(end) < 20 else num_classes for end in (first, last or first)]
+            if not 0 <= ends[1] - ends[0] < max(num_classes, 1):
+                raise RinError(f"--classes {text}: {part} is no part of {num_classes} classes, the lower number first")
+            # a number that is a name is that class, alone and in a range
+            classes.extend(named.get(str(number), number) for number in range(ends[0], ends[1] + 1))
         elif trained.class_names:
             raise unknown("class", part, trained.class_names)
         else:

@@ -11,7 +11,8 @@ import tyro
 
 from rin.cli.arguments import parse
 from rin.core.errors import RinError
-from rin.training.standing import Standing, is_run, standing
+from rin.core.names import printable
+from rin.training.run_state import RunState, is_run, run_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,32 +29,33 @@ class StatusArguments:
 def status(arguments: list[str]) -> None:
     """Prints where one run stands, or a table of several."""
     chosen = parse(StatusArguments, arguments, "rin status")
-    found = [standing(folder) for given in chosen.runs for folder in _runs(given)]
-    if not found:
+    states = [run_state(folder) for path in chosen.runs for folder in _runs(path)]
+    if not states:
         raise RinError("give a run, or a folder of runs: rin status runs")
     if chosen.json:
-        print(json.dumps([_plain(dataclasses.asdict(run)) for run in found], indent=1))
-    elif len(found) == 1:
-        print("\n".join(f"{name:<16} {text}" for name, text in _told(found[0]).items() if text))
+        print(json.dumps([_plain(dataclasses.asdict(run)) for run in states], indent=1))
+    elif len(states) == 1:
+        lines = [f"{name:<16} {text}" for name, text in _description(states[0]).items() if text]
+        print("\n".join(map(printable, lines)))
     else:
-        print("\n".join(_table(found)))
+        print("\n".join(map(printable, _table(states))))
 
 
-def _runs(given: Path) -> list[Path]:
+def _runs(path: Path) -> list[Path]:
     """A run, or the runs in a folder of runs."""
-    if not given.is_dir():
-        raise RinError(f"there is no folder {given}: give a run, or a folder of runs")
-    inside = [] if (given / "config.json").exists() else sorted(filter(is_run, given.iterdir()))
-    return inside or [given]
+    if not path.is_dir():
+        raise RinError(f"there is no folder {path}: give a run, or a folder of runs")
+    inside = [] if (path / "config.json").exists() else sorted(filter(is_run, path.iterdir()))
+    return inside or [path]
 
 
-def _told(run: Standing) -> dict[str, str]:
+def _description(run: RunState) -> dict[str, str]:
     """All that is to be said of a run, by name; what is empty is not known or not worth a line."""
     checkpoints = run.checkpoints
     held = f"{checkpoints.newest}, {checkpoints.count} on disk, {_bytes(checkpoints.bytes)}"
     good = f", {checkpoints.kept_for_good} kept for good" if checkpoints.kept_for_good else ""
     return {
-        "run": run.folder,
+        "run": printable(run.folder),
         "state": _state(run),
         "step": f"{run.step:,} of {run.num_steps:,} ({_percent(run)})",
         "loss": _number(run.loss, ".4f"),
@@ -69,7 +71,7 @@ def _told(run: Standing) -> dict[str, str]:
     }
 
 
-def _state(run: Standing) -> str:
+def _state(run: RunState) -> str:
     processes = run.num_processes or 1
     where = f"process {run.pid} on {run.host}" + (f" and {processes - 1} more" if processes > 1 else "")
     ago = _time(run.silent_seconds)
@@ -82,13 +84,13 @@ def _state(run: Standing) -> str:
     return f"{run.state} {ago} ago" if ago else run.state
 
 
-def _table(runs: list[Standing]) -> list[str]:
+def _table(runs: list[RunState]) -> list[str]:
     """A line a run under a line of headings."""
     rows = [("run", "state", "step", "of", "", "loss", "held-out", "examples/s", "time left")]
     for run in runs:
         numbers = (_number(run.loss, ".4f"), _number(run.held_out_loss, ".4f"), _number(run.examples_per_second, ".4g"))
         state = f"silent for {_time(run.silent_seconds)}" if run.state == "silent" else run.state
-        known = (run.folder, state, f"{run.step:,}", f"{run.num_steps:,}", _percent(run), *numbers)
+        known = (printable(run.folder), state, f"{run.step:,}", f"{run.num_steps:,}", _percent(run), *numbers)
         rows.append((*known, _time(run.seconds_left)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines: list[str] = []
@@ -99,7 +101,7 @@ def _table(runs: list[Standing]) -> list[str]:
     return lines
 
 
-def _percent(run: Standing) -> str:
+def _percent(run: RunState) -> str:
     """Rounded down: only what is finished has 100 %."""
     return f"{math.floor(1000 * run.step / run.num_steps) / 10:.4g} %"
 
@@ -118,7 +120,7 @@ def _bytes(count: int) -> str:
 
 def _time(seconds: float | None) -> str:
     """A time by its two largest units."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return ""
     whole = round(seconds)
     days, hours, minutes = whole // 86_400, whole // 3_600 % 24, whole // 60 % 60

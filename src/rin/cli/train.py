@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from rin.cli.arguments import parse
+from rin.cli.arguments import parse, quoted
 from rin.core.distributed import is_first
 from rin.core.errors import RinError
 from rin.core.launch import processes
@@ -34,6 +34,9 @@ class TrainArguments:
     out: Path
     """The run's folder."""
 
+    data_moved: bool = False
+    """The set of the run in --out lies at --data.path now: go on with it there."""
+
     dry_run: bool = False
     """Print the resolved configuration as JSON and leave."""
 
@@ -54,7 +57,8 @@ def train(arguments: list[str]) -> None:
         print(json.dumps(to_dict(chosen.experiment), indent=2))
         return
     with processes():
-        train_run(chosen.experiment, chosen.out)
+        train_run(chosen.experiment, chosen.out, chosen.data_moved)
         if not is_first():
             return
-    print(f"the run is in {chosen.out}; look at samples with: rin sample {chosen.out} --out samples.png")
+    out = quoted(chosen.out)
+    print(f"the run is in {out}; look at samples with: rin sample {out} --out samples.png")

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER
@@ -31,6 +31,22 @@ def device() -> torch.device:
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
+
+
+def device_of(model: object) -> torch.device:
+    """Where a network computes: where its weights are; the CPU if it has none."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else iter(())
+    first = next(parameters, None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def is_at_hand(x: Tensor) -> bool:
+    """Whether the numbers of a tensor can be looked at for nothing.
+
+    A GPU would have to wait for what it still computes, compiled code cannot branch on them, and fake tensors and
+    those on the meta device have none.
+    """
+    return x.device.type == "cpu" and type(x) in (Tensor, nn.Parameter) and not torch.compiler.is_compiling()
 
 
 def uses_bfloat16(precision: Precision, where: torch.device) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from rin.core.errors import RinError
 from rin.core.shapes import Examples, Labels, Latents, Mask, PerExample
@@ -42,10 +42,10 @@ class Condition:
 
     def null(self) -> "Condition":
         """This condition with every label and embedding dropped: the other side of guidance."""
-        told = self.labels if self.labels is not None else self.embeddings
-        if told is None:
+        values = self.labels if self.labels is not None else self.embeddings
+        if values is None:
             return self
-        return self.keep(torch.zeros(told.shape[0], dtype=torch.bool, device=told.device))
+        return self.keep(torch.zeros(values.shape[0], dtype=torch.bool, device=values.device))
 
     def rows(self, index: slice | Tensor) -> "Condition":
         """The condition of some of the examples."""
@@ -66,13 +66,16 @@ class Denoised(NamedTuple):
     prediction: Tensor | None
     """eps, x_0 or v, of the shape of the noisy input; None if only the latents were asked for."""
 
-    latents: Latents
-    """Z after the last block, to warm-start the next step (b m e)."""
+    latents: Latents | None
+    """Z after the last block, to warm-start the next step (b m e); None of a network that has no latents."""
 
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """Anything that maps (x_t, gamma, condition, latents_prev) to (prediction, latents)."""
+    """Anything that maps (x_t, gamma, condition, latents_prev) to (prediction, latents).
+
+    A network without latents is given None for them and returns None; asked for the latents alone, it need not compute.
+    """
 
     def __call__(
         self,
@@ -84,6 +87,26 @@ class Denoiser(Protocol):
     ) -> Denoised:
         """See `rin.nn.RIN.forward`."""
         ...
+
+
+class EvaluationMode:
+    """A denoiser in evaluation mode: nothing is dropped while it lasts, and each module is left in the mode it had.
+
+    It can be entered again and again, for each step of sampling: between them a denoiser is as its owner has it.
+    """
+
+    def __init__(self, model: Denoiser) -> None:
+        self.modules = list(model.modules()) if isinstance(model, nn.Module) else []
+        self.training: list[nn.Module] = []
+
+    def __enter__(self) -> None:
+        self.training = [module for module in self.modules if module.training]
+        for module in self.training:
+            module.training = False
+
+    def __exit__(self, *_: object) -> None:
+        for module in self.training:
+            module.training = True
 
 
 def check_labels(labels: list[int], num_classes: int) -> None:

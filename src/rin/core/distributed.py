@@ -50,10 +50,10 @@ def wait_for_all() -> None:
 
 def first_says(number: int) -> int:
     """The number that the first process gave, in all of them."""
-    told = torch.tensor(number)
+    shared = torch.tensor(number)
     if _many():
-        dist.broadcast(told, src=0)
-    return int(told)
+        dist.broadcast(shared, src=0)
+    return int(shared)
 
 
 def share_of(count: int) -> range:
@@ -69,21 +69,21 @@ class LargestOfAll:
     """
 
     def __init__(self) -> None:
-        self._given: tuple[Tensor, dist.Work | None] | None = None
+        self._pending: tuple[Tensor, dist.Work | None] | None = None
 
     def before(self, number: int) -> int:
         """Gives a number; returns the largest of those given at the call before, 0 at the first."""
-        found = self.last()
+        largest = self.last()
         mine = torch.tensor(number)
-        self._given = mine, dist.all_reduce(mine, dist.ReduceOp.MAX, async_op=True) if _many() else None
-        return found
+        self._pending = mine, dist.all_reduce(mine, dist.ReduceOp.MAX, async_op=True) if _many() else None
+        return largest
 
     def last(self) -> int:
         """The largest of the numbers given last."""
-        if self._given is None:
+        if self._pending is None:
             return 0
-        number, work = self._given
-        self._given = None
+        number, work = self._pending
+        self._pending = None
         if work is not None:
             work.wait()
         return int(number)

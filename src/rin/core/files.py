@@ -26,6 +26,16 @@ _PATIENCE = 1.0
 """Seconds to ask for a lock: someone who only looks holds it for an instant, and a killed process for a moment more."""
 
 
+def check_file(path: Path) -> None:
+    """Refuses to open what is there and no file: a pipe has no end, a device neither.
+
+    Raises:
+        ValueError: it is a folder, a pipe or a device.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+
+
 @contextmanager
 def written_whole(path: Path) -> Generator[Path]:
     """A temporary path to write to, which becomes `path` at the end; after an error there is neither.

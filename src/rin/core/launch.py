@@ -123,8 +123,8 @@ def _launch() -> _Launch | None:
         if not (0 <= number < size and local_rank >= 0 and 0 < port < 2**16):
             raise ValueError
     except ValueError:
-        told = ", ".join(f"{name}={os.environ[name]}" for name in names)
-        raise RinError(f"the launcher's variables make no sense ({told}): start with torchrun") from None
+        values = ", ".join(f"{name}={os.environ[name]}" for name in names)
+        raise RinError(f"the launcher's variables make no sense ({values}): start with torchrun") from None
     return _Launch(
         rank=number, size=size, local_rank=local_rank, address=os.environ["MASTER_ADDR"], port=port,
         at_agent=os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",

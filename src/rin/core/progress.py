@@ -10,9 +10,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from rin.core.distributed import is_first
+from rin.core.names import printable
+
+
+class _Printable(logging.Filter):
+    """Escapes control characters, which names of files and classes may have."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), ()
+        return True
+
 
 LOGGER = logging.getLogger("rin")
-"""What a run says while it goes; the command line shows it on standard error."""
+"""What a run says while it goes, a line at a time; the command line shows it on standard error."""
+
+LOGGER.addFilter(_Printable())
 
 Unit = TypeVar("Unit")
 

@@ -26,7 +26,7 @@ Word = Int[Tensor, "..."]
 class Purpose(enum.IntEnum):
     """What a random number is for. The values are part of every run: append, never renumber."""
 
-    NOISE = 0
+    NOISE = 0  # of sampling; see `noise_purpose`
     TIME = 1
     SELF_COND = 2
     KEEP_LABELS = 3
@@ -38,6 +38,23 @@ class Purpose(enum.IntEnum):
     START = 9
     SCENE = 10
     OCCLUSION = 11
+    TRAINING_NOISE = 12
+    HELD_OUT_NOISE = 13
+
+
+NOISE_VERSION = 2
+"""Of runs that begin now: their training, their held-out losses and sampling have noise apart from one another."""
+
+
+def noise_purpose(purpose: Purpose, version: int) -> Purpose:
+    """What the noise of a run's training or held-out losses is drawn for.
+
+    Args:
+        purpose: TRAINING_NOISE or HELD_OUT_NOISE.
+        version: of the run's noise. In version 1 all of it has sampling's purpose, so that training at place 0 with
+            seed 0 and held-out losses have noise that samples of seed 0 have, too.
+    """
+    return Purpose.NOISE if version == 1 else purpose
 
 
 def philox(counter: Sequence[Word], key: Sequence[Word]) -> tuple[Word, Word, Word, Word]:
@@ -185,7 +202,9 @@ def picture_seeds(seed: int, first: int, count: int) -> Int[Tensor, "count"]:
     """The seeds of pictures `first` to `first + count` of `seed`: picture p of seed s has the seed s * 2**32 + p.
 
     Raises:
-        RinError: the seed is not from 0 to below 2**31.
+        RinError: the seed is not from 0 to below 2**31, or there are no such pictures of it.
     """
     check_seed(seed)
+    if not 0 <= first <= 2**32 - count:  # beyond, they would be those of the next seed
+        raise RinError(f"picture {first} of a seed and the {count - 1} after it: take them from 0 to below 2**32")
     return (seed << 32) + torch.arange(first, first + count)

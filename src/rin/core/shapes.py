@@ -42,3 +42,6 @@ Clips = UInt8[Tensor, "b c f h w"]
 
 Media = UInt8[Tensor, "b c *f h w"]
 """Images or clips as files hold them, 0 to 255: either of the two above."""
+
+Stored = UInt8[Tensor, "b ..."] | Float[Tensor, "b ..."]
+"""Examples as a data set gives them: 0 to 255, or floats in [-1, 1]."""

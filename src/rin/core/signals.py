@@ -8,12 +8,12 @@ from types import FrameType
 
 from rin.core.progress import LOGGER
 
-_ASKING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """What launchers send, to end a job and (Slurm's --signal) some time before they take the machine away; Ctrl-C."""
 
 
-class Asked:
-    """What this process was asked by a signal."""
+class ReceivedSignal:
+    """The first of these signals that this process received."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -21,26 +21,26 @@ class Asked:
 
 
 @contextmanager
-def listening() -> Generator[Asked]:
+def listening() -> Generator[ReceivedSignal]:
     """Notes the first SIGTERM, SIGUSR1 or Ctrl-C instead of dying of it; a second one acts as it would without."""
-    asked = Asked()
+    received = ReceivedSignal()
     if threading.current_thread() is not threading.main_thread():  # only the main thread can listen
-        yield asked
+        yield received
         return
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
-        asked.signal = number
+        received.signal = number
         LOGGER.info("%s: saving and leaving after this update; once more leaves at once", signal.Signals(number).name)
         restore()
 
-    before = {number: signal.signal(number, note) for number in _ASKING}
+    before = {number: signal.signal(number, note) for number in _SIGNALS}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     try:
-        yield asked
+        yield received
     finally:
         restore()

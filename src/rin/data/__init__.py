@@ -1,10 +1,12 @@
 """Pictures and clips on disk, on the Hub or built in, as an endless and repeatable stream of batches."""
 
+from rin.core.pixels import to_floats, to_pictures
 from rin.data.config import DataConfig
 from rin.data.decoding import decode
 from rin.data.media_sets import MediaSet, on_device
-from rin.data.opening import OpenedData, how_cut, open_data
-from rin.data.pixels import to_floats, to_pictures
+from rin.data.opening import OpenedData, open_data, with_whole_paths
+from rin.data.source import Source, open_source
+from rin.data.splits import how_cut
 from rin.data.stream import Batch, Order, batches, joint_batches
 
 __all__ = [
@@ -13,12 +15,15 @@ __all__ = [
     "MediaSet",
     "OpenedData",
     "Order",
+    "Source",
     "batches",
     "decode",
     "how_cut",
     "joint_batches",
     "on_device",
     "open_data",
+    "open_source",
     "to_floats",
     "to_pictures",
+    "with_whole_paths",
 ]

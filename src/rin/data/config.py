@@ -1,15 +1,20 @@
 """What to train on: the configuration of the data."""
 
+import math
 from dataclasses import dataclass, field
 
+from rin.core.configs import changeable, check_fields
 from rin.core.errors import RinError
 from rin.core.seeds import check_seed
 
-BUILT_IN = ("digits", "moving-shapes")
-"""The sets that need no path."""
+BUILT_IN = {"digits": "rin.toys.digits", "moving-shapes": "rin.toys.moving_shapes"}
+"""The sets that need no path, and the modules that make them."""
 
 _HIGHEST_RATE = 1000
 """Frames a second, of fast cameras; far more would give clips of one frame shown again and again."""
+
+_MOST_CLIPS = 100_000_000
+"""Generated clips: their numbers alone take most of a gigabyte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,7 @@ class ClipsConfig:
     """Frames from the beginning of one clip of a video to that of the next; 0 is a clip's own length."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "clips")
         if not 0 <= self.rate <= _HIGHEST_RATE:
             raise RinError(
                 f"clips.rate is {self.rate}: give frames a second, {_HIGHEST_RATE} at most, or 0 for each video's own"
@@ -75,8 +81,11 @@ class MovingShapesConfig:
     """Of everything in the clips."""
 
     def __post_init__(self) -> None:
-        if self.num_clips < 1 or not 1 <= self.num_shapes <= 6:
-            raise RinError(f"moving_shapes: {self.num_clips} clips of {self.num_shapes} shapes: give 1 or more, 1 to 6")
+        check_fields(self, "moving_shapes")
+        if not 1 <= self.num_clips <= _MOST_CLIPS or not 1 <= self.num_shapes <= 6:
+            raise RinError(
+                f"moving_shapes: {self.num_clips} clips of {self.num_shapes} shapes: give 1 to {_MOST_CLIPS:,}, 1 to 6"
+            )
         if not 0 < self.radius <= 0.25:
             raise RinError(f"moving_shapes.radius is {self.radius}: give a share of the canvas, 0.25 at most")
         if not (len(self.speed) == 2 and 0 < self.speed[0] <= self.speed[1] <= 0.5):
@@ -115,14 +124,23 @@ class DataConfig:
     labels: bool = True
     """Whether to use the classes, where the set has any."""
 
+    column: str = ""
+    """Which pictures or videos are used, where there are several to an example: a column of parquet files or a set on
+    the Hub; in tars the end of the names without numbers, as in "jpg" or "mask.png". Empty takes the only one, or that
+    of a table which has a usual name."""
+
     flip: bool = True
     """Whether training mirrors every other image, left to right, at random."""
 
-    skip_broken: bool = False
+    skip_broken: bool = changeable(False)
     """Whether the next readable picture stands in for one that cannot be read; otherwise the first of them ends the
     run, by name. More than a tenth of the set end it anyway."""
 
-    memory_gib: float = 4.0
+    value_range: tuple[float, float] | None = None
+    """The least and the largest value of grey pictures of more than 8 bits, black and white, as in 0 4095 or -1024
+    3071; if absent what each file declares by its tags, or else by its type. A picture with other values is refused."""
+
+    memory_gib: float = changeable(4.0)
     """Sets of at most this size, decoded, are kept in memory; pictures of larger ones are decoded when needed."""
 
     stream: bool = False
@@ -132,8 +150,8 @@ class DataConfig:
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     """How videos are cut into clips."""
 
-    moving_shapes: MovingShapesConfig = field(default_factory=MovingShapesConfig)
-    """What is in the clips of "moving-shapes"."""
+    moving_shapes: MovingShapesConfig | None = None
+    """What is in the clips of "moving-shapes"; None for every other set, whatever is given."""
 
     pictures_path: str = ""
     """A second set, of pictures, that a model of clips learns from too, as clips of one frame; empty for none."""
@@ -142,6 +160,9 @@ class DataConfig:
     """Share of the updates that are on those pictures, where there are any."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "data")
+        generated = (self.moving_shapes or MovingShapesConfig()) if self.path == "moving-shapes" else None
+        object.__setattr__(self, "moving_shapes", generated)  # other runs had it in their configurations once
         if not self.path:
             raise RinError('path is empty: give "digits", a folder, a parquet or tar file, or a Hub name "owner/name"')
         for option, split in (("split", self.split), ("held_out_split", self.held_out_split)):
@@ -151,5 +172,7 @@ class DataConfig:
             raise RinError(f"num_held_out is {self.num_held_out}: give 0 to hold nothing out, or more")
         if not 0 <= self.pictures_rate < 1:
             raise RinError(f"pictures_rate is {self.pictures_rate}: give a share of the updates from 0 to below 1")
+        if self.value_range is not None and not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
+            raise RinError(f"value_range is {self.value_range}: give the least value and the largest, as in 0 4095")
         if not self.memory_gib >= 0:
             raise RinError(f"memory_gib is {self.memory_gib}: give 0 to decode every picture when needed, or more")

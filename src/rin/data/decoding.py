@@ -2,7 +2,11 @@
 
 import io
 import os
+import re
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,9 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
+from rin.core import names
 from rin.core.errors import RinError
+from rin.data.deep_grey import ValueRange, in_eight_bits, is_deep_grey
 
 Shape = tuple[int, ...]
 """Channels, height and width of a picture; channels, frames, height and width of a clip."""
@@ -38,15 +44,8 @@ _UPRIGHT = {
 }
 """What turns a picture of each EXIF orientation upright."""
 
-_WHITES = {
-    "I;16": (65535.0,),
-    "I;16L": (65535.0,),
-    "I;16B": (65535.0,),
-    "I;16N": (65535.0,),
-    "I": (65535.0, 2.0**31 - 1),
-    "F": (1.0, 255.0, 65535.0),
-}
-"""The values that can stand for white in deep grey pictures: the first that no pixel exceeds does."""
+_PILLOW = re.compile(r"PIL\.")
+"""Modules whose warnings are not shown."""
 
 _JPEG_MARGIN = 3
 """A JPEG may be shrunk while it is decoded, but stays so many times larger than needed: from there on, nobody sees
@@ -91,60 +90,88 @@ def check_shape(shape: Shape) -> None:
         raise RinError(f"pictures of {height} by {width} pixels: height, width and frames are at least 1")
 
 
-def decode(source: bytes | Path, shape: Shape) -> Picture:
+def decode(source: bytes | Path, shape: Shape, value_range: ValueRange | None = None) -> Picture:
     """One picture of any format that Pillow reads, at the shape (c, h, w) of a model.
 
     It is turned upright (EXIF), made grey (c = 1), RGB (3) or RGBA (4), cropped to the centre and resized, antialiased
     and bicubic. What is transparent lies on white, unless opacity is asked for; of an animation the first frame counts;
-    deep grey pictures keep their range. A picture that already has the shape is passed on bit by bit.
+    grey pictures of more than 8 bits are scaled by the range that they declare (`rin.data.deep_grey`). A picture of 8
+    bits that already has the shape is passed on bit by bit.
 
     Args:
         source: the bytes of an image file, or where the file is.
         shape: channels, height and width of the answer.
+        value_range: the least and the largest value of grey pictures of more than 8 bits, black and white; None for
+            what each of them declares.
 
     Raises:
         RinError: the shape is not possible.
-        BrokenMediaError: the picture is broken, truncated, in no known format, or not there.
+        BrokenMediaError: the picture is broken, truncated, empty, in no known format, or not there; or its values lie
+            outside their range.
     """
     check_shape(shape)
     channels, height, width = shape
-    return fitted(_read(source, channels, _JPEG_MARGIN * max(height, width)), shape)
+    return fitted(_read(source, channels, _JPEG_MARGIN * max(height, width), value_range), shape)
 
 
-def _read(source: bytes | Path, channels: int, side: int) -> Image.Image:
+def _read(source: bytes | Path, channels: int, side: int, value_range: ValueRange | None) -> Image.Image:
     """The first frame, upright, in `channels`; a large JPEG comes out smaller, though no side goes below `side`."""
+    with _opened(source) as picture:
+        picture.draft(None, (side, side))
+        plain = in_eight_bits(picture, value_range) if is_deep_grey(picture) else picture
+        plain.load()
+        return in_channels(_upright(plain, _orientation(picture)), channels)
+
+
+def is_deep_grey_file(source: bytes | Path) -> bool:
+    """Whether a file, or what is in it, is a grey picture of more than 8 bits; only its header is read.
+
+    Raises:
+        BrokenMediaError: it is no picture that can be opened.
+    """
+    with _opened(source) as picture:
+        return is_deep_grey(picture)
+
+
+@contextmanager
+def _opened(source: bytes | Path) -> Generator[Image.Image]:
+    """A picture opened, and whatever is found wrong with it as a `BrokenMediaError`."""
     name = printable(source) if isinstance(source, Path) else "a picture in memory"
+    _hush_pillow()
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            picture.draft(None, (side, side))
-            picture.load()
-            return in_channels(_in_eight_bits(_upright(picture)), channels)
+            if picture.format == "EPS":  # Pillow would run it, by Ghostscript
+                raise BrokenMediaError("it is PostScript, which is a program", name)
+            yield picture
+    except BrokenMediaError:
+        raise
     except UnidentifiedImageError as error:
-        raise BrokenMediaError("it is in no format that Pillow knows", name) from error
+        is_empty = not (source if isinstance(source, bytes) else source.stat().st_size)
+        reason = "it is empty, 0 bytes" if is_empty else "it is in no format that Pillow knows"
+        raise BrokenMediaError(reason, name) from error
     except OSError as error:
         raise BrokenMediaError(error.strerror or str(error), name) from error
     except Exception as error:  # damaged bytes make Pillow raise almost anything
-        raise BrokenMediaError(str(error) or type(error).__name__, name) from error
+        raise BrokenMediaError(str(error).rstrip(".") or type(error).__name__, name) from error
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _hush_pillow() -> None:
+    """Keeps Pillow's warnings from the terminal: of tags that are not read, or of size. Damaged pixels are an error."""
+    if not any(action == "ignore" and module == _PILLOW for action, _, _, module, _ in warnings.filters):
+        # not `catch_warnings`, which would set the filters back under the feet of other threads that decode
+        warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+
+
+def _orientation(picture: Image.Image) -> int:
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # EXIF data that cannot be read says nothing; the pixels are still good
-        return picture
+        return 1
+
+
+def _upright(picture: Image.Image, orientation: int) -> Image.Image:
     turn = _UPRIGHT.get(orientation)
     return picture if turn is None else picture.transpose(turn)
-
-
-def _in_eight_bits(picture: Image.Image) -> Image.Image:
-    """Pictures of 16 or 32 bits scaled to 8, where Pillow's own conversion would clip them."""
-    whites = _WHITES.get(picture.mode)
-    if whites is None:
-        return picture
-    values = np.nan_to_num(np.asarray(picture, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    largest = float(values.max())
-    white = next((white for white in whites if largest <= white), largest)
-    return Image.fromarray(np.rint(values.clip(0, white) / white * 255).astype(np.uint8))
 
 
 def in_channels(picture: Image.Image, channels: int) -> Image.Image:
@@ -178,5 +205,5 @@ def fitted(picture: Image.Image, shape: Shape, pixel_aspect: float = 1.0) -> Pic
 
 
 def printable(name: str | Path) -> str:
-    """A name that can be printed, even if the file system holds bytes that are no text."""
-    return os.fspath(name).encode("utf-8", "backslashreplace").decode("utf-8")
+    """The name of a file as it can be printed, even if it holds control characters or bytes that are no text."""
+    return names.printable(os.fspath(name))

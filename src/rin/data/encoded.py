@@ -13,13 +13,18 @@ from rin.core.errors import RinError
 from rin.core.seeds import permutation
 from rin.core.shapes import Labels
 from rin.data.decoding import BrokenMediaError, Footage, Medium, Shape, decode
+from rin.data.deep_grey import ValueRange
 
 FileKind = Literal["picture", "video"]
 """What the files of a source hold: models of pictures take the one, models of clips the other."""
 
 _MAX_NUMBERED = 100_000
 
-_HELD_OUT_SEED = 0
+_MOST_NAMES = 10
+"""Class names that a message has at most."""
+
+
+HELD_OUT_SEED = 0
 """Which pictures are held out is a property of the set, not of a run."""
 
 
@@ -70,6 +75,16 @@ class Encoded:
     passed_over: tuple[str, ...] = ()
     """The names of what could not be opened, and of which there is nothing in this set."""
 
+    value_range: ValueRange | None = None
+    """Of grey pictures of more than 8 bits; None for what each of them declares."""
+
+    listing: str = ""
+    """A digest of the names, and in tables and tars the sizes, of all that the source holds, in its order; it is the
+    same wherever the source lies."""
+
+    notes: tuple[str, ...] = ()
+    """What the source holds and is not used, and why: a line each."""
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -80,7 +95,7 @@ class Encoded:
             BrokenMediaError: it cannot be read.
         """
         source = self.read(int(self.rows[place]))
-        return source.decode(shape) if isinstance(source, Footage) else decode(source, shape)
+        return source.decode(shape) if isinstance(source, Footage) else decode(source, shape, self.value_range)
 
     def name_at(self, place: int) -> str:
         """What a person calls the picture at a place of this set."""
@@ -136,7 +151,7 @@ def sample_held_out(split: Encoded, num_held_out: int) -> Encoded:
 
 def _mixed(whole: Encoded) -> Int[Tensor, "b"]:
     """The places of a set in an order that is always the same; the places of a group stay together."""
-    order = permutation(_HELD_OUT_SEED, 0, len(whole))
+    order = permutation(HELD_OUT_SEED, 0, len(whole))
     return order[_rank(whole.groups)[order].argsort(stable=True)] if len(whole.groups) else order
 
 
@@ -147,7 +162,34 @@ def _families_mixed(whole: Encoded) -> Int[Tensor, "b"]:
 
 def _rank(together: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
     """The place of each group or family in an order of them."""
-    return permutation(_HELD_OUT_SEED, 0, int(together.max()) + 1).argsort()[together]
+    return permutation(HELD_OUT_SEED, 0, int(together.max()) + 1).argsort()[together]
+
+
+def of_the_same_classes(training: Encoded, held_out: Encoded) -> tuple[Encoded, Encoded]:
+    """Both sets with the same classes, by their names, where one of them has no picture of some.
+
+    Raises:
+        RinError: the held-out one has them in another order, or some that are not trained on, other than further ones.
+    """
+    names, others = training.class_names, held_out.class_names
+    if names == others[: len(names)]:
+        names = others
+    elif [name for name in names if name in set(others)] != list(others):
+        raise RinError(
+            f"the held-out split has other classes ({listed(others)}) than the training split ({listed(names)}): "
+            "--data.num-held-out 0 or another"
+        )
+    places = torch.tensor([*(names.index(name) for name in others), -1])  # -1, no class, is the last place
+    return replace(training, class_names=names), replace(held_out, class_names=names, labels=places[held_out.labels])
+
+
+def notes_of(sets: Sequence[Encoded]) -> tuple[str, ...]:
+    """What some sets hold and is not used, each line once, and how many of their examples have no class."""
+    notes = [note for encoded in sets for note in encoded.notes]
+    labels = torch.cat([_none(), *(encoded.labels for encoded in sets if encoded.class_names)])
+    if without := int((labels < 0).sum()):
+        notes.append(f"{without} of {len(labels)} examples have no class")
+    return tuple(dict.fromkeys(notes))
 
 
 def numbered_classes(count: int, origin: str) -> tuple[str, ...]:
@@ -158,5 +200,11 @@ def numbered_classes(count: int, origin: str) -> tuple[str, ...]:
     """
     if count > _MAX_NUMBERED:
         way_out = "leave the classes out with --data.no-labels (rin prepare: --no-labels)"
-        raise RinError(f"{origin} has numbers to {count - 1} for classes, hardly classes: {way_out}")
+        raise RinError(f"{origin} has numbers beyond {_MAX_NUMBERED} for classes, hardly classes: {way_out}")
     return tuple(str(number) for number in range(count))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names, the first of many, as in "cat, dog and 8 more"."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}" if names else "none"

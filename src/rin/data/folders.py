@@ -2,14 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
 import torch
 
 from rin.core.errors import RinError
 from rin.data.decoding import printable
-from rin.data.encoded import Encoded, FileKind
+from rin.data.encoded import Encoded, FileKind, listed
+from rin.data.identity import digest_of
 
 PICTURE_SUFFIXES = frozenset(
     (
@@ -30,6 +33,9 @@ VIDEO_SUFFIXES = frozenset(
 SUFFIXES: dict[FileKind, frozenset[str]] = {"picture": PICTURE_SUFFIXES, "video": VIDEO_SUFFIXES}
 """Of either."""
 
+_MOST_ENDINGS = 5
+"""Ends of names that a note counts."""
+
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -38,19 +44,50 @@ SPLIT_NAMES = {
 """The words that name a split, and the split."""
 
 
+SYSTEM_FOLDERS = frozenset(
+    (
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp"),  # of network drives
+        *("$recycle.bin", "system volume information", "lost+found", "__macosx", "__pycache__"),
+    )
+)
+"""Folders, in any case, that systems make beside what a person keeps: thumbnails, and what was deleted."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a folder and its sub-folders."""
+
+    files: list[Path] = field(default_factory=list[Path])
+    """Every file that is not hidden, in natural order."""
+
+    hidden: list[Path] = field(default_factory=list[Path])
+    """Hidden files outside hidden folders."""
+
+    strays: list[Path] = field(default_factory=list[Path])
+    """Folders that are hidden or a system's, into which nobody looks."""
+
+    folders: list[Path] = field(default_factory=list[Path])
+    """The other folders."""
+
+
 def open_folder(folder: Path, kind: FileKind = "picture") -> Encoded:
     """The pictures, or the videos, in a folder and its sub-folders, in natural order (2 before 10).
 
     If all of them lie in sub-folders, the names of the first sub-folders are the classes, in natural order too. If some
-    lie directly in the folder there are no classes. Hidden files and folders are passed over.
+    lie directly in the folder there are no classes. Hidden files and folders, and those of a system such as @eaDir, are
+    passed over.
 
     Raises:
         RinError: there are none, or the sub-folders are splits and not classes.
     """
-    paths = [path for path in files_in(folder) if path.suffix.lower() in SUFFIXES[kind]]
+    contents = contents_of(folder)
+    paths = [path for path in contents.files if path.suffix.lower() in SUFFIXES[kind]]
     if not paths:
         named = {"picture": ".png, .jpg, .webp", "video": ".mp4, .mkv, .webm"}[kind]
-        raise RinError(f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it")
+        passed_over = "".join(f"; {note}" for note in _passed_over(contents, kind))
+        raise RinError(
+            f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it{passed_over}"
+        )
     first_parts = [path.relative_to(folder).parts for path in paths]
     classes: list[str] = []
     if all(len(parts) > 1 for parts in first_parts):
@@ -64,7 +101,45 @@ def open_folder(folder: Path, kind: FileKind = "picture") -> Encoded:
         labels=torch.tensor([numbers.get(parts[0], -1) for parts in first_parts]),
         class_names=tuple(printable(name) for name in classes),
         kind=kind,
+        listing=digest_of("/".join(parts) for parts in first_parts),
+        notes=(*_passed_over(contents, kind), *_of_folders(folder, contents, first_parts, kind)),
     )
+
+
+def _passed_over(contents: Contents, kind: FileKind) -> list[str]:
+    """What is no picture, or no video, by its name or its place."""
+    others = [path for path in contents.files if path.suffix.lower() not in SUFFIXES[kind]]
+    hidden = [path for path in contents.hidden if path.suffix.lower() in SUFFIXES[kind]]
+    notes = [of_other_kinds(others, f"no {kind}s by their names")] if others else []
+    if hidden:
+        notes.append(f"passed over {len(hidden)} hidden {kind}s: {_some(hidden)}")
+    if contents.strays:
+        notes.append(f"passed over {len(contents.strays)} folders, hidden or a system's: {_some(contents.strays)}")
+    return notes
+
+
+def _of_folders(folder: Path, contents: Contents, places: Sequence[Sequence[str]], kind: FileKind) -> list[str]:
+    """Why sub-folders are no classes; `places` are the parts of the paths of what is used."""
+    beside = [parts[0] for parts in places if len(parts) == 1]
+    inside = {parts[0] for parts in places if len(parts) > 1}
+    if beside and inside:
+        return [
+            f"the folders ({listed(sorted(map(printable, inside), key=natural))}) are no classes, because {kind}s lie "
+            f"beside them: {_some([folder / name for name in beside])}"
+        ]
+    empty = [path for path in contents.folders if path.parent == folder and path.name not in inside]
+    return [f"folders that give no {kind}, and so no class: {_some(empty)}"] if empty and inside else []
+
+
+def of_other_kinds(files: Sequence[PurePath], why: str) -> str:
+    """A note of files that are not used, counted by the ends of their names."""
+    counts = Counter(path.suffix.lower() or "without an ending" for path in files)
+    endings = ", ".join(f"{count} {ending}" for ending, count in counts.most_common(_MOST_ENDINGS))
+    return f"passed over {len(files)} files, {why} ({endings}), {printable(str(files[0]))} to begin with"
+
+
+def _some(paths: Iterable[Path]) -> str:
+    return listed([printable(path) for path in paths])
 
 
 def _check_not_splits(folder: Path, classes: list[str]) -> None:
@@ -81,13 +156,25 @@ def files_in(folder: Path) -> list[Path]:
     Raises:
         RinError: the folder cannot be read.
     """
+    return contents_of(folder).files
+
+
+def contents_of(folder: Path) -> Contents:
+    """What is in a folder and its sub-folders.
+
+    Raises:
+        RinError: the folder cannot be read.
+    """
+    contents = Contents()
     try:
-        return sorted(_walk(folder), key=lambda path: natural(path.relative_to(folder).as_posix()))
+        contents.files.extend(_walk(folder, contents))
     except OSError as error:
         raise RinError(f"cannot read {printable(error.filename)}: {error.strerror}") from error
+    contents.files.sort(key=lambda path: natural(path.relative_to(folder).as_posix()))
+    return contents
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, contents: Contents) -> Iterator[Path]:
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         real = os.path.realpath(parent)
@@ -95,16 +182,20 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_stray(name))
-        yield from (Path(parent, name) for name in files if not _is_stray(name))
+        contents.strays.extend(Path(parent, name) for name in sorted(folders) if is_stray(name))
+        contents.hidden.extend(Path(parent, name) for name in sorted(files) if is_stray(name))
+        folders[:] = sorted(name for name in folders if not is_stray(name))
+        contents.folders.extend(Path(parent, name) for name in folders)
+        yield from (Path(parent, name) for name in files if not is_stray(name))
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def _is_stray(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def is_stray(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or one that systems make."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

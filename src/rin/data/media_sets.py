@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rin.core.progress import progress_bar
-from rin.core.shapes import Labels, Media
+from rin.core.shapes import Labels, Media, Stored
 from rin.data.broken import BrokenMedia
 from rin.data.decoding import BrokenMediaError, Medium, Shape
 from rin.data.encoded import Encoded
@@ -63,8 +63,8 @@ class MediaSet(Protocol):
         """How many pictures there are."""
         ...
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
-        """The pictures (b c ... h w) at some places of the set, and their classes (b), -1 for none."""
+    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
+        """The examples (b ...) at some places of the set, and their classes (b), -1 for none."""
         ...
 
 
@@ -164,10 +164,10 @@ class MediaOnDemand:
         places = torch.tensor([place for _, place in decoded], dtype=torch.int64)
         return pictures, self._encoded.labels[places]
 
-    def _decode(self, wanted: int) -> tuple[Medium, int]:
+    def _decode(self, number: int) -> tuple[Medium, int]:
         """The picture at the wanted place or the next readable one, and its place."""
         for step in range(len(self)):
-            place = (wanted + step) % len(self)
+            place = (number + step) % len(self)
             if place in self._broken:
                 continue
             try:

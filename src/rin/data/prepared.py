@@ -5,7 +5,6 @@ On disk it is a folder with `set.json` and, for each split, a folder of shards. 
 """
 
 import io
-import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
+from rin.core import strict_json
 from rin.core.errors import RinError
 from rin.core.shapes import Labels, Media
 from rin.data.config import ClipsConfig
@@ -123,8 +123,8 @@ def cut_by(stored: Mapping[str, Any]) -> ClipsConfig:
         RinError: in a way that there is none.
     """
     settings = stored["settings"]
-    told = {name: settings[f"clips.{name}"] for name in CUT_BY if f"clips.{name}" in settings}
-    return ClipsConfig(**told)
+    cut = {name: settings[f"clips.{name}"] for name in CUT_BY if f"clips.{name}" in settings}
+    return ClipsConfig(**cut)
 
 
 def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedMedia:
@@ -159,6 +159,7 @@ def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedM
         kind="clip" if len(shards.shape) == 4 else "picture",
         families=torch.arange(len(families)).repeat_interleave(families),
         overlap=overlap_of(shards.shape[1], cut_by(stored)) if len(families) else 0,
+        listing=str(stored["settings"].get("fingerprint", "")),
     )
 
 
@@ -237,6 +238,7 @@ def prepare_command(settings: Mapping[str, Any], folder: Path) -> str:
         for word in (f"--clips.{name}", str(settings.get(f"clips.{name}")))
         if settings.get(f"clips.{name}", getattr(usual, name)) != getattr(usual, name)
     ]
+    words += ["--value-range", *map(str, settings["value_range"])] if settings.get("value_range") else []
     words += ["--skip-broken"] if settings.get("skip_broken") else []
     words += [] if settings.get("labels") else ["--no-labels"]
     return shlex.join(words)
@@ -249,12 +251,12 @@ def read_json(path: Path) -> dict[str, Any]:
         RinError: it is damaged or of a newer format.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = strict_json.read_json(path)
         version = stored["format_version"]
         newer, settings = version > FORMAT_VERSION, stored["settings"]
         if not newer and not all(isinstance(settings[name], kind) for name, kind in _SETTINGS.items()):
             raise ValueError("settings are no settings")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise _no_set(path, error) from error
     if newer:
         raise RinError(

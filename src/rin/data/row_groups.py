@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rin.core.errors import RinError
-from rin.data.tables import Table, first_line, name_of
+from rin.data.label_columns import Table
+from rin.data.tables import first_line, name_of
 
 _BYTES_HELD = 512 * 2**20
 """Bytes of encoded pictures or videos that a split holds, those being read included."""
@@ -81,16 +82,16 @@ class RowGroups:
 
         Others that are not begun are not read before they are asked for: after `expect(())` nothing is waited for.
         """
-        wanted = list(dict.fromkeys(groups))
-        while len(wanted) > _LEAST_HELD and self._bytes(wanted) > _BYTES_HELD:
-            wanted.pop()
+        requested = list(dict.fromkeys(groups))
+        while len(requested) > _LEAST_HELD and self._bytes(requested) > _BYTES_HELD:
+            requested.pop()
         with self._lock:
-            for number in self._held.keys() - wanted:
+            for number in self._held.keys() - requested:
                 if self._held[number].cancel():
                     del self._held[number]
-            for number in wanted:
+            for number in requested:
                 self._hold(number)
-            for number in reversed(wanted):  # the one needed first is the last to be dropped
+            for number in reversed(requested):  # the one needed first is the last to be dropped
                 self._held.move_to_end(number)
             self._drop()
 

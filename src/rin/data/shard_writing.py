@@ -15,8 +15,10 @@ from jaxtyping import Int, UInt8
 from rin.core.errors import RinError
 from rin.core.files import written_whole
 from rin.core.progress import Bar
+from rin.core.strict_json import read_json
 from rin.data.config import ClipsConfig
 from rin.data.decoding import BrokenMediaError, Shape, printable
+from rin.data.deep_grey import ValueRange
 from rin.data.encoded import Encoded
 from rin.data.prepared import CLIPS_A_VIDEO
 from rin.data.shards import check_shard, images_file, labels_file, npy_header
@@ -43,6 +45,9 @@ class Preparation:
 
     labels: bool = True
     """Whether to keep the classes, where the source has any."""
+
+    value_range: ValueRange | None = None
+    """The least and the largest value of grey pictures of more than 8 bits; None for what each of them declares."""
 
     skip_broken: bool = False
     """Whether to leave out pictures that cannot be read; otherwise the first of them is an error."""
@@ -104,7 +109,7 @@ class ShardRecord:
 def find_shard(shard: Shard, shape: Shape) -> ShardRecord | None:
     """What is in a shard that an earlier process has written; None if it is not whole or of other pictures."""
     try:
-        record = ShardRecord(**json.loads(shard.record.read_text(encoding="utf-8")))
+        record = ShardRecord(**read_json(shard.record))
         check_shard(shard.folder, shard.number, shape, record.num_pictures)
     except (OSError, ValueError, TypeError):
         return None

@@ -2,20 +2,22 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rin.core.errors import RinError
+from rin.core.progress import LOGGER
 from rin.data.config import BUILT_IN, DataConfig
 from rin.data.cutting import Cut
 from rin.data.decoding import printable
-from rin.data.encoded import Encoded
+from rin.data.encoded import Encoded, notes_of
 from rin.data.folders import SUFFIXES, files_in
-from rin.data.opening import how_cut, open_splits
 from rin.data.prepared import CUT_BY, SPLIT_NAME, PreparedMedia, check_frames, size_text
 from rin.data.shard_writing import Preparation
+from rin.data.splits import how_cut, open_splits
 
 _MANY_IN_ONE = {".parquet", ".tar", ".npy"}
 """How the names of files that hold many pictures or clips end."""
@@ -69,19 +71,21 @@ def open_source(preparation: Preparation) -> Source:
     Raises:
         RinError: it cannot be read, or holds no pictures or videos, whichever are wanted.
     """
-    path = Path(preparation.source).expanduser()
+    path = Path(os.path.expanduser(preparation.source))
     _, *frames, height, width = preparation.shape
     suffixes = SUFFIXES["video" if frames else "picture"]
     files = _files(preparation.source, suffixes)
     config = _config(preparation, files)
     splits = _open_splits(preparation, config)
-    settings = {
+    settings: dict[str, Any] = {
         "source": printable(path.resolve()) if files else preparation.source,
         "size": size_text(height, width),
         "channels": preparation.shape[0],
         "labels": preparation.labels,
         "skip_broken": preparation.skip_broken,
     }
+    if preparation.value_range is not None:
+        settings["value_range"] = list(preparation.value_range)
     if frames:
         settings["frames"] = frames[0]
         settings |= {f"clips.{name}": getattr(how_cut(config), name) for name in CUT_BY}
@@ -102,6 +106,7 @@ def _config(preparation: Preparation, files: Mapping[Path, str]) -> DataConfig:
         skip_broken=preparation.skip_broken,
         stream=".parquet" in endings and ".tar" not in endings,  # whole parquet files would be held in memory
         clips=preparation.clips,
+        value_range=preparation.value_range,
     )
 
 
@@ -115,13 +120,17 @@ def _open_splits(preparation: Preparation, config: DataConfig) -> dict[str, Enco
     kind = "clip" if len(preparation.shape) == 4 else "picture"
     if not any(len(encoded) for encoded in splits.values()):
         raise RinError(f"{preparation.source} holds no {kind}s: give another source")
-    return splits if preparation.labels else {name: encoded.without_classes() for name, encoded in splits.items()}
+    if not preparation.labels:
+        splits = {name: encoded.without_classes() for name, encoded in splits.items()}
+    for note in notes_of(list(splits.values())):
+        LOGGER.warning("%s", note)
+    return splits
 
 
 def _fingerprint(files: Mapping[Path, str], splits: Mapping[str, Encoded], config: DataConfig) -> str:
     """A digest of all classes and of the names and sizes of the source's files, or how it is generated."""
     digest = hashlib.sha256()
-    if config.path == "moving-shapes":
+    if config.moving_shapes is not None:
         digest.update(json.dumps(asdict(config.moving_shapes)).encode())
     for name, encoded in splits.items():
         digest.update(json.dumps([name, len(encoded), encoded.class_names]).encode())
@@ -136,7 +145,7 @@ def _files(source: str, suffixes: Set[str]) -> dict[Path, str]:
 
     There are none if the source is built in or elsewhere.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if source in BUILT_IN or not path.exists():
         return {}
     every = files_in(path) if path.is_dir() else [path]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose, permutation
-from rin.core.shapes import Labels, Media
+from rin.core.shapes import Labels, Stored
 from rin.data.media_sets import MediaInMemory, MediaOnDemand, MediaSet
 from rin.data.opening import OpenedData
 
@@ -29,8 +29,8 @@ _GROUPS_AHEAD = 16
 class Batch(NamedTuple):
     """The examples of one step that this process computes."""
 
-    media: Media
-    """Pictures (b c h w) or clips (b c f h w), 0 to 255."""
+    media: Stored
+    """Pictures (b c h w), clips (b c f h w) or sets (b n c): 0 to 255, or floats in [-1, 1]."""
 
     labels: Labels
     """Their classes, -1 for none (b)."""
@@ -138,7 +138,7 @@ def _group_number(ends: Int[Tensor, "groups"], place: int) -> int:
     return int(torch.searchsorted(ends, place, right=True))
 
 
-class _Wanted(NamedTuple):
+class _Request(NamedTuple):
     """What a step takes out of the set."""
 
     examples: Int[Tensor, "b"]
@@ -175,12 +175,12 @@ def batches(
         raise RinError(f"batch_size is {batch_size}: give at least 1")
     order = GroupedOrder(images.group_sizes, seed) if images.group_sizes else Order(len(images), seed)
 
-    def wanted(step: int) -> _Wanted:
+    def request(step: int) -> _Request:
         start = step * batch_size
         groups = order.groups_from(start, _GROUPS_AHEAD) if isinstance(order, GroupedOrder) else []
-        return _Wanted(order.at(start, batch_size)[places], groups)
+        return _Request(order.at(start, batch_size)[places], groups)
 
-    def batch(step: int, examples: Int[Tensor, "b"], pictures: Media, labels: Labels) -> Batch:
+    def batch(step: int, examples: Int[Tensor, "b"], pictures: Stored, labels: Labels) -> Batch:
         if flip:
             pictures = _flipped(pictures, seed, step, places)
         if torch.cuda.is_available() and not pictures.is_cuda:
@@ -189,9 +189,9 @@ def batches(
         return Batch(pictures, labels, examples)
 
     if isinstance(images, MediaInMemory):
-        every = ((step, wanted(step).examples) for step in itertools.count(first_step))
+        every = ((step, request(step).examples) for step in itertools.count(first_step))
         return (batch(step, examples, *images.get(examples)) for step, examples in every)
-    return (batch(step, examples, *got) for step, examples, got in _ahead(images, wanted, first_step))
+    return (batch(step, examples, *got) for step, examples, got in _ahead(images, request, first_step))
 
 
 def joint_batches(
@@ -216,15 +216,15 @@ def joint_batches(
             yield next(pictures if is_pictures else clips)
 
 
-def _flipped(pictures: Media, seed: int, step: int, places: Int[Tensor, "b"]) -> Media:
+def _flipped(pictures: Stored, seed: int, step: int, places: Int[Tensor, "b"]) -> Stored:
     """The pictures or clips at some places of a step, about half of them mirrored; a clip's frames alike."""
     mirrored = Chance(seed, step, places.to(pictures.device)).true(Purpose.FLIP, 0.5)
     return torch.where(mirrored.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
 
 
 def _ahead(
-    images: MediaSet, wanted: Callable[[int], _Wanted], first_step: int
-) -> Generator[tuple[int, Int[Tensor, "b"], tuple[Media, Labels]], None, None]:
+    images: MediaSet, request: Callable[[int], _Request], first_step: int
+) -> Generator[tuple[int, Int[Tensor, "b"], tuple[Stored, Labels]], None, None]:
     """The pictures of the steps from one on, decoded by a thread that runs a few steps ahead.
 
     The thread decodes and does nothing else: at PyTorch's first parallel operation in it, it would get a team of
@@ -232,8 +232,8 @@ def _ahead(
     """
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rin-batches")
 
-    def submit(step: int) -> tuple[Int[Tensor, "b"], Future[tuple[Media, Labels]]]:
-        of_step = wanted(step)
+    def submit(step: int) -> tuple[Int[Tensor, "b"], Future[tuple[Stored, Labels]]]:
+        of_step = request(step)
         return of_step.examples, thread.submit(_fetch, images, of_step)
 
     try:
@@ -249,8 +249,8 @@ def _ahead(
             images.expect(())
 
 
-def _fetch(images: MediaSet, wanted: _Wanted) -> tuple[Media, Labels]:
+def _fetch(images: MediaSet, request: _Request) -> tuple[Stored, Labels]:
     """The pictures of a step, and what comes after them begun to be read."""
-    if wanted.groups and isinstance(images, MediaOnDemand):
-        images.expect(wanted.groups)
-    return images.get(wanted.examples)
+    if request.groups and isinstance(images, MediaOnDemand):
+        images.expect(request.groups)
+    return images.get(request.examples)

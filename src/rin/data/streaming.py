@@ -1,5 +1,6 @@
 """Parquet files that are read one row group after the other while training, here, on the Hub or on other servers."""
 
+import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from rin.core.errors import RinError
 from rin.data.decoding import printable
 from rin.data.encoded import Encoded, FileKind
 from rin.data.folders import files_in, natural
+from rin.data.identity import digest_of
+from rin.data.label_columns import Classes, Features, Table, classes_of, column_notes, label_columns
 from rin.data.row_groups import NUM_READERS, RowGroup, RowGroups
-from rin.data.tables import Table, file_of, first_line, label_column, labels_of, media_column, split_of
+from rin.data.tables import features_of, file_of, first_line, media_column, split_of
 
 _CONVERTED = "refs%2Fconvert%2Fparquet"
 """Where the Hub keeps the parquet files that it makes of sets in other forms."""
@@ -23,7 +26,9 @@ FileSystem = Any
 """An `fsspec.AbstractFileSystem`, which has no types."""
 
 
-def streamed_splits(path: str, split: str, kind: FileKind = "picture") -> dict[str, Callable[[], Encoded]]:
+def streamed_splits(
+    path: str, split: str, kind: FileKind = "picture", column: str = ""
+) -> dict[str, Callable[[], Encoded]]:
     """The splits of a set in parquet files, each to be opened by a call, and read while training.
 
     Opening reads the end of every file and the column of classes, no picture.
@@ -32,11 +37,12 @@ def streamed_splits(path: str, split: str, kind: FileKind = "picture") -> dict[s
         path: a parquet file, a folder of them, a Hub name "owner/name", or a URL that fsspec knows.
         split: what a single file is called.
         kind: what its rows hold.
+        column: the one of pictures or videos; the usual one if empty.
 
     Raises:
         RinError: there are no such files, or they cannot be listed.
     """
-    local = Path(path).expanduser()
+    local = Path(os.path.expanduser(path))
     try:
         if local.is_file() or local.is_dir():
             system, root, files = _local(local)
@@ -56,7 +62,7 @@ def streamed_splits(path: str, split: str, kind: FileKind = "picture") -> dict[s
     for file in sorted(files, key=natural):
         name = split if file == root else split_of(PurePosixPath(file[file.index(root) + len(root) :].lstrip("/")))
         splits.setdefault(name, []).append(file)
-    return {name: partial(open_stream, system, files, kind) for name, files in splits.items()}
+    return {name: partial(open_stream, system, files, kind, column) for name, files in splits.items()}
 
 
 def _local(path: Path) -> tuple[FileSystem, str, list[str]]:
@@ -86,7 +92,7 @@ def _on_hub(name: str) -> tuple[FileSystem, str, list[str]]:
     return system, root, system.glob(f"{root}/**/*.parquet")
 
 
-def open_stream(system: FileSystem, files: Sequence[str], kind: FileKind = "picture") -> Encoded:
+def open_stream(system: FileSystem, files: Sequence[str], kind: FileKind = "picture", column: str = "") -> Encoded:
     """The pictures, or the videos, of some parquet files of a file system, one row each, read by row groups.
 
     Raises:
@@ -97,40 +103,43 @@ def open_stream(system: FileSystem, files: Sequence[str], kind: FileKind = "pict
 
     origin = printable(files[0]) if len(files) == 1 else f"{printable(files[0])} and {len(files) - 1} more"
     with ThreadPoolExecutor(NUM_READERS, thread_name_prefix="rin-read") as readers:
-        opened = list(readers.map(lambda file: _open_file(system, file, kind), files))
+        opened = list(readers.map(lambda file: _open_file(system, file, kind, column), files))
     try:
-        classes = pyarrow.concat_tables([table for _, table in opened])
+        table = pyarrow.concat_tables([table for _, table, _ in opened])
     except pyarrow.ArrowException as error:
         raise RinError(f"cannot read {origin}: {first_line(error)}") from error
-    groups = [group for groups, _ in opened for group in groups]
+    groups = [group for groups, _, _ in opened for group in groups]
     sizes = torch.tensor([group.num_rows for group in groups], dtype=torch.int64)
-    labels, class_names = torch.full((int(sizes.sum()),), -1), ()
-    if classes.num_columns:
-        labels, class_names = labels_of(classes, datasets.Features.from_arrow_schema(classes.schema), origin)
+    classes = Classes(torch.full((int(sizes.sum()),), -1), (), None, ())
+    if table.num_columns:
+        classes = classes_of(table, datasets.Features.from_arrow_schema(table.schema), origin)
     source = RowGroups(groups)
     return Encoded(
         read=lambda row: file_of(source.cell(row)),
         name=source.name,
-        rows=torch.arange(len(labels)),
-        labels=labels,
-        class_names=class_names,
+        rows=torch.arange(len(classes.labels)),
+        labels=classes.labels,
+        class_names=classes.names,
         groups=torch.arange(len(groups)).repeat_interleave(sizes),
         expect=source.expect,
         kind=kind,
+        listing=digest_of(
+            f"{PurePosixPath(group.file).name} {group.number} {group.num_rows} {group.num_bytes}" for group in groups
+        ),
+        notes=column_notes(opened[0][2], groups[0].column, classes) if groups else (),
     )
 
 
-def _open_file(system: FileSystem, path: str, kind: FileKind = "picture") -> tuple[list[RowGroup], Table]:
-    """The row groups of a file, and the table of its classes, which has no columns if there are none."""
-    import datasets
-
+def _open_file(
+    system: FileSystem, path: str, kind: FileKind = "picture", column: str = ""
+) -> tuple[list[RowGroup], Table, Features]:
+    """The row groups of a file, the table of what may be its classes (no column if nothing), and all its columns."""
     try:
         with _parquet_file(system, path) as file:
-            features = datasets.Features.from_arrow_schema(file.schema_arrow)
-            media, label = media_column(features, printable(path), kind), label_column(features)
-            return _row_groups(system, path, file.metadata, media), file.read(
-                [] if label is None else [label], use_threads=False
-            )
+            features = features_of(file.schema_arrow, printable(path))
+            media = media_column(features, printable(path), kind, column)
+            table = file.read(label_columns(features), use_threads=False)
+            return _row_groups(system, path, file.metadata, media), table, features
     except RinError:
         raise
     except Exception as error:  # every file system has errors of its own

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Mapping
+from itertools import repeat
 from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 
-from rin.core.errors import RinError
-from rin.core.shapes import Labels
+from rin.core.errors import RinError, unknown
 from rin.data.decoding import BrokenMediaError, printable
-from rin.data.encoded import Encoded, FileKind, numbered_classes
+from rin.data.encoded import Encoded, FileKind
 from rin.data.folders import SPLIT_NAMES
+from rin.data.identity import digest_of
+from rin.data.label_columns import Features, Table, classes_of, column_notes, label_columns
 
 _NAMES: dict[FileKind, tuple[str, ...]] = {
     "picture": ("image", "img"),
@@ -20,13 +22,6 @@ _NAMES: dict[FileKind, tuple[str, ...]] = {
 """Usual names of columns."""
 
 _WORDS: dict[FileKind, str] = {"picture": "images", "video": "videos"}
-_LABEL_NAMES = ("label", "labels", "fine_label", "class")
-
-Table = Any
-"""A `pyarrow.Table`, which has no types."""
-
-Features = Mapping[str, Any]
-"""A `datasets.Features`: what each column holds."""
 
 
 def parquet_splits(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
@@ -49,14 +44,20 @@ def split_of(file: PurePath) -> str:
     return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), "train")
 
 
-def open_parquet(files: list[Path], memory_gib: float, kind: FileKind = "picture") -> Encoded:
+def open_parquet(files: list[Path], memory_gib: float, kind: FileKind = "picture", column: str = "") -> Encoded:
     """The pictures, or the videos, of parquet files, one row each.
 
     Files larger than `memory_gib` together are first unpacked into the cache of the library datasets, once, and mapped
     from there, since parquet itself cannot be read a row at a time.
 
+    Args:
+        files: in their order.
+        memory_gib: as above.
+        kind: what is wanted of them.
+        column: the one of pictures or videos; the usual one if empty.
+
     Raises:
-        RinError: a file cannot be read, or holds none.
+        RinError: a file cannot be read, or holds none, or has no such column.
     """
     import datasets
     import pyarrow
@@ -66,24 +67,37 @@ def open_parquet(files: list[Path], memory_gib: float, kind: FileKind = "picture
     try:
         if sum(file.stat().st_size for file in files) > memory_gib * 2**30:
             unpacked = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
-            return open_dataset(unpacked, origin, kind)
-        tables = [_read_parquet(file, kind) for file in files]
-        table = pyarrow.concat_tables(tables)
+            return open_dataset(unpacked, origin, kind, column)
+        tables = [_read_parquet(file, kind, column) for file in files]
+        table = pyarrow.concat_tables([table for table, _ in tables])
     except (OSError, pyarrow.ArrowException, DatasetsError) as error:
         raise RinError(f"cannot read {origin}: {first_line(error)}") from error
-    return _open_table(table, datasets.Features.from_arrow_schema(table.schema), origin, kind)
+    except UnicodeError:
+        raise RinError(f"cannot read {origin}: its name is not UTF-8; rename it") from None
+    return _open_table(table, tables[0][1], origin, kind, column)
 
 
-def _read_parquet(file: Path, kind: FileKind) -> Table:
-    """The columns of a parquet file that matter."""
-    import datasets
+def _read_parquet(file: Path, kind: FileKind, column: str) -> tuple[Table, Features]:
+    """The columns of a parquet file that matter, and what all of its columns hold."""
     import pyarrow.parquet
 
-    features = datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(file))
-    label = label_column(features)
-    columns = [media_column(features, printable(file), kind), *([] if label is None else [label])]
+    features = features_of(pyarrow.parquet.read_schema(file), printable(file))
+    columns = [media_column(features, printable(file), kind, column), *label_columns(features)]
     with pyarrow.parquet.ParquetFile(file) as opened:
-        return opened.read(columns)
+        return opened.read(list(dict.fromkeys(columns))), features
+
+
+def features_of(schema: Any, origin: str) -> Features:
+    """What the columns of a `pyarrow.Schema` hold.
+
+    Raises:
+        RinError: two have the same name.
+    """
+    import datasets
+
+    if doubled := [name for name in schema.names if schema.names.count(name) > 1]:
+        raise RinError(f"{origin} has several columns {doubled[0]!r}: write it anew, with a name for each")
+    return datasets.Features.from_arrow_schema(schema)
 
 
 def open_hub(name: str) -> Mapping[str, Any]:
@@ -104,18 +118,18 @@ def open_hub(name: str) -> Mapping[str, Any]:
     return {str(split): splits[split] for split in splits}
 
 
-def open_dataset(dataset: Any, origin: str, kind: FileKind = "picture") -> Encoded:
+def open_dataset(dataset: Any, origin: str, kind: FileKind = "picture", column: str = "") -> Encoded:
     """The pictures, or the videos, of a `datasets.Dataset`, which `origin` names in messages.
 
     Raises:
-        RinError: it holds none.
+        RinError: it holds none, or has no such column.
     """
-    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin, kind)
+    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin, kind, column)
 
 
-def _open_table(table: Table, features: Features, origin: str, kind: FileKind) -> Encoded:
-    media = table.column(media_column(features, origin, kind))
-    labels, class_names = labels_of(table, features, origin)
+def _open_table(table: Table, features: Features, origin: str, kind: FileKind, column: str) -> Encoded:
+    chosen = media_column(features, origin, kind, column)
+    media, classes = table.column(chosen), classes_of(table, features, origin)
 
     def read(row: int) -> bytes | Path:
         return file_of(media[row].as_py())
@@ -124,8 +138,29 @@ def _open_table(table: Table, features: Features, origin: str, kind: FileKind) -
         return name_of(row, origin, media[row].as_py())
 
     return Encoded(
-        read=read, name=name, rows=torch.arange(table.num_rows), labels=labels, class_names=class_names, kind=kind
+        read=read,
+        name=name,
+        rows=torch.arange(table.num_rows),
+        labels=classes.labels,
+        class_names=classes.names,
+        kind=kind,
+        listing=_listing_of(media),
+        notes=column_notes(features, chosen, classes),
     )
+
+
+def _listing_of(media: Any) -> str:
+    """A digest of the names and sizes of the files in a column of images or videos, as far as they have any."""
+    import pyarrow.compute
+
+    is_struct = pyarrow.types.is_struct(media.type)
+    columns = dict(zip([field.name for field in media.type], media.flatten(), strict=True)) if is_struct else {}
+    content, paths = columns.get("bytes", media), columns["path"].to_pylist() if "path" in columns else repeat(None)
+    sizes = repeat(None, len(media))
+    if not pyarrow.types.is_null(content.type):
+        sizes = pyarrow.compute.call_function("binary_length", [content]).to_pylist()
+    names = ("" if path is None else PurePath(path).name for path in paths)  # a cache may lie anywhere
+    return digest_of(f"{name} {size}" for size, name in zip(sizes, names, strict=False))
 
 
 def file_of(cell: Any) -> bytes | Path:
@@ -155,37 +190,11 @@ def _content(cell: Any) -> tuple[bytes | None, str | None]:
     return cell, None
 
 
-def labels_of(table: Table, features: Features, origin: str) -> tuple[Labels, tuple[str, ...]]:
-    """One class a row of a table, -1 for none, and the names of the classes.
-
-    Args:
-        table: with the column of classes, if there is one.
-        features: what its columns hold.
-        origin: names it in messages.
-
-    Raises:
-        RinError: the column holds more than classes, or more of them than have names.
-    """
-    import datasets
-
-    column = label_column(features)
-    if column is None:
-        return torch.full((table.num_rows,), -1), ()
-    values = table.column(column).to_pylist()
-    labels = torch.tensor([-1 if value is None else value for value in values], dtype=torch.int64).clamp(min=-1)
-    num_classes = int(labels.max()) + 1 if len(labels) else 0
-    kind = features[column]
-    if isinstance(kind, datasets.ClassLabel) and kind.names:
-        if num_classes > len(kind.names):
-            raise RinError(f"{origin} has class {num_classes - 1} in {column!r} but names {len(kind.names)} classes")
-        return labels, tuple(kind.names)
-    return labels, numbered_classes(num_classes, f"{origin} ({column!r})")
-
-
-def media_column(features: Features, origin: str, kind: FileKind) -> str:
+def media_column(features: Features, origin: str, kind: FileKind, column: str = "") -> str:
     """The column of images or videos: of the type Image or Video, else structs with bytes, else the only one of bytes.
 
-    A column under a usual name of the other kind is none.
+    A column under a usual name of the other kind is none. If several are left, it is the one under a usual name, or the
+    first; or `column`, if that is not empty.
 
     Raises:
         RinError: there is no such column.
@@ -196,7 +205,16 @@ def media_column(features: Features, origin: str, kind: FileKind) -> str:
     structs = [name for name, of in kinds.items() if isinstance(of, dict) and "bytes" in of and name not in others]
     binary = [name for name, of in kinds.items() if getattr(of, "dtype", None) in ("binary", "large_binary")]
     binary = [name for name in binary if name not in others]
+    if column:
+        if column not in {*typed, *structs, *binary}:
+            raise unknown(f"column of {_WORDS[kind]} in {origin}", column, [*typed, *structs, *binary])
+        return column
     found = typed or structs or (binary if len(binary) == 1 else [name for name in binary if name in _NAMES[kind]])
+    if not found and len(binary) > 1:
+        raise RinError(
+            f"{origin} has no column of {_WORDS[kind]} by its name: choose with --data.column {' or '.join(binary)} of "
+            "rin train"
+        )
     if not found:
         raise RinError(f"{origin} has no column of {_WORDS[kind]}: its columns are {', '.join(kinds)}")
     return _preferred(found, _NAMES[kind])
@@ -206,16 +224,6 @@ def _type_of(kind: FileKind) -> type:
     import datasets
 
     return datasets.Image if kind == "picture" else datasets.Video
-
-
-def label_column(features: Features) -> str | None:
-    """The column of classes: of the type ClassLabel, else integers under a usual name; None if there is none."""
-    import datasets
-
-    labels = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    integers = [name for name, kind in features.items() if re.fullmatch(r"u?int\d+", getattr(kind, "dtype", ""))]
-    found = labels or [name for name in integers if name in _LABEL_NAMES]
-    return _preferred(found, _LABEL_NAMES) if found else None
 
 
 def _preferred(found: list[str], names: tuple[str, ...]) -> str:

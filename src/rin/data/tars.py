@@ -1,18 +1,27 @@
 """Pictures in tar files (WebDataset's shards among them), read where they lie: nothing is ever extracted."""
 
-import json
+import re
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 
-from rin.core.errors import RinError
+from rin.core.errors import RinError, unknown
+from rin.core.strict_json import parse_json
 from rin.data.decoding import BrokenMediaError, printable
 from rin.data.encoded import Encoded, numbered_classes
-from rin.data.folders import PICTURE_SUFFIXES, SPLIT_NAMES, natural
+from rin.data.folders import PICTURE_SUFFIXES, SPLIT_NAMES, is_stray, natural, of_other_kinds
+from rin.data.identity import digest_of
+
+_SAMPLE = re.compile(r"(.[^.]*(?:\.\d[^.]*)*)\.(.+)", re.DOTALL)
+"""A file's name as that of a sample and of its column, with dots within: 0000.mask.png is mask.png of 0000. What
+begins with a digit is a part of the sample's name: cat.12.jpg is jpg of cat.12."""
+
+_NUMBERED = re.compile(r"(?:^|\.)\d[^.]*(?=\.)")
+"""A number within the name of a column, which tells pictures of one kind apart: my.cat.12.jpg is cat.jpg of my."""
 
 _WAY_OUT = "leave the classes out with --data.no-labels (rin prepare: --no-labels)"
 
@@ -31,6 +40,17 @@ class _Member:
         return PurePosixPath(self.name).suffix.lower()
 
     @property
+    def sample(self) -> str:
+        """The folder and the name of what it is a part of."""
+        path = PurePosixPath(self.name)
+        return str(path.with_name(_split_name(path.name)[0]))
+
+    @property
+    def column(self) -> str:
+        """Which part of that it is, as in "jpg" or "mask.png", without numbers."""
+        return _NUMBERED.sub("", _split_name(PurePosixPath(self.name).name)[1].lower())
+
+    @property
     def key(self) -> str:
         """The name without its ending."""
         return str(PurePosixPath(self.name).with_suffix(""))
@@ -44,34 +64,57 @@ class _Member:
         return printable(f"{self.name} in {self.tar}")
 
 
-def open_tars(files: list[Path], labels: bool = True) -> Encoded:
+def _split_name(name: str) -> tuple[str, str]:
+    """The name of a file's sample, and that of its column."""
+    parts = _SAMPLE.fullmatch(name)
+    return (parts[1], parts[2]) if parts else (name, "")
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a tar holds."""
+
+    pictures: list[_Member] = field(default_factory=list[_Member])
+    """One a sample."""
+
+    numbers: list[int | None] = field(default_factory=list[int | None])
+    """The class that each picture is given, None for none."""
+
+    others: list[PurePosixPath] = field(default_factory=list[PurePosixPath])
+    """The names of what is neither a picture that is used nor the class of one."""
+
+
+def open_tars(files: list[Path], labels: bool = True, column: str = "") -> Encoded:
     """The pictures in tar files, by the ends of their names, in the order that they lie in.
 
     The class of KEY.jpg is the number in KEY.cls, or "label" or "cls" in KEY.json; in tars without such numbers it is
     the picture's first folder, if all have one (where all share it and have another below, as in a tar made of one
-    folder, the first that they need not share). Hidden files and links are passed over.
+    folder, the first that they need not share). Links, hidden files and those of a system, as in @eaDir, are passed
+    over.
 
     Args:
         files: plain tars, not compressed ones.
         labels: whether to look for classes.
+        column: which picture of a sample is used, where KEY.jpg is not the only one: "jpg", "mask.png" or, of
+            KEY.input.jpg, also "input.jpg".
 
     Raises:
-        RinError: a file cannot be read, is truncated or compressed, there are no pictures, or what should be a class
-            is none.
+        RinError: a file cannot be read, is truncated or compressed, there are no pictures, a sample has several, or
+            what should be a class is none.
     """
-    pictures: list[_Member] = []
-    numbers: list[int | None] = []
+    opened_all = _Opened()
     for file in files:
-        found, told = _open_tar(file, labels)
-        pictures += found
-        numbers += told
+        opened = _open_tar(file, labels, column)
+        for every, of_this in zip(vars(opened_all).values(), vars(opened).values(), strict=True):
+            every.extend(of_this)
+    pictures, numbers, origin = opened_all.pictures, opened_all.numbers, _origin(files)
     if not pictures:
-        raise RinError(f"{_origin(files)} holds no pictures: give tars with .png, .jpg, .webp or the like in them")
+        raise RinError(f"{origin} holds no pictures: give tars with .png, .jpg, .webp or the like in them")
     if any(number is not None for number in numbers):
         classes = [-1 if number is None else max(number, -1) for number in numbers]
-        class_names = numbered_classes(max(classes) + 1, _origin(files))
+        class_names = numbered_classes(max(classes) + 1, origin)
     elif labels:
-        classes, class_names = _by_folder(pictures, _origin(files))
+        classes, class_names = _by_folder(pictures, origin)
     else:
         classes, class_names = [-1] * len(pictures), ()
 
@@ -87,23 +130,86 @@ def open_tars(files: list[Path], labels: bool = True) -> Encoded:
         rows=torch.arange(len(pictures)),
         labels=torch.tensor(classes, dtype=torch.int64),
         class_names=class_names,
+        listing=digest_of(f"{picture.tar.name}/{picture.name} {picture.size}" for picture in pictures),
+        notes=_notes(opened_all, origin, labels and not class_names),
     )
 
 
-def _open_tar(file: Path, labels: bool) -> tuple[list[_Member], list[int | None]]:
-    """The pictures of a tar, and the number of the class that each is given, None for none."""
+def _notes(opened_all: _Opened, origin: str, has_no_classes: bool) -> tuple[str, ...]:
+    """What is not used, and why there are no classes although there are folders."""
+    notes = [of_other_kinds(opened_all.others, f"which are not used, in {origin}")] if opened_all.others else []
+    if has_no_classes and len({PurePosixPath(picture.name).parent for picture in opened_all.pictures}) > 1:
+        beside = min(opened_all.pictures, key=lambda picture: picture.name.count("/"))
+        notes.append(f"the folders in {origin} are no classes, because pictures lie beside them: {beside}")
+    return tuple(notes)
+
+
+def _open_tar(file: Path, labels: bool, column: str) -> _Opened:
+    opened = _Opened()
+    class_members: dict[str, _Member] = {}  # by key
     pictures: list[_Member] = []
-    told: dict[str, _Member] = {}  # by key
-    for member in _members(file):
+    for member in _members(file, opened.others):
         if member.ending in PICTURE_SUFFIXES:
             pictures.append(member)
-        elif labels and (member.ending == ".cls" or (member.ending == ".json" and member.key not in told)):
-            told[member.key] = member
-    numbers = {name: _number(member) for name, member in told.items()}
-    return pictures, [numbers.get(_told_of(picture, numbers)) for picture in pictures]
+        elif labels and (member.ending == ".cls" or (member.ending == ".json" and member.key not in class_members)):
+            class_members[member.key] = member
+        else:
+            opened.others.append(PurePosixPath(member.name))
+    chosen = _of_column(pictures, column, file) if column else pictures
+    _check_one_a_sample(chosen, class_members.keys(), file)
+    if column:
+        used = {member.offset for member in chosen}
+        opened.others.extend(PurePosixPath(member.name) for member in pictures if member.offset not in used)
+    opened.pictures.extend(chosen)
+    numbers = {name: _number(member) for name, member in class_members.items()}
+    used = {_class_key(picture, numbers) for picture in chosen}
+    opened.numbers.extend(numbers.get(_class_key(picture, numbers)) for picture in chosen)
+    opened.others.extend(
+        PurePosixPath(member.name) for key, member in class_members.items() if numbers[key] is None or key not in used
+    )
+    return opened
 
 
-def _told_of(picture: _Member, known: dict[str, int | None]) -> str:
+def _of_column(pictures: Sequence[_Member], column: str, file: Path) -> list[_Member]:
+    """The pictures of the column that a person has chosen; if there is none, of those whose names end like that.
+
+    Raises:
+        RinError: there are pictures, and none of that.
+    """
+    name = column.lstrip(".").lower()
+    chosen = [member for member in pictures if member.column == name]
+    chosen = chosen or [member for member in pictures if member.column.endswith(f".{name}")]
+    if pictures and not chosen:
+        raise unknown(f"column of {printable(file)}", column, {member.column for member in pictures})
+    return chosen
+
+
+def _check_one_a_sample(pictures: Sequence[_Member], class_members: Container[str], file: Path) -> None:
+    """Refuses an image with its mask, or an input with its target: most likely not all are to be trained on.
+
+    A picture with a class of its own is a sample of its own; `class_members` has the keys of the classes.
+
+    Raises:
+        RinError: there is such a sample.
+    """
+    first: dict[str, _Member] = {}
+    for member in pictures:
+        other = first.setdefault(member.key if member.key in class_members else member.sample, member)
+        if other is not member and other.name == member.name:
+            raise RinError(
+                f"{printable(file)} holds {printable(member.name)} twice: unpack it, which keeps the last, and give "
+                "the folder"
+            )
+        if other.column != member.column:
+            columns = " or ".join(sorted({other.column, member.column}))
+            raise RinError(
+                f"{printable(file)} has several pictures to a sample ({printable(other.name)} and "
+                f"{printable(member.name)}): choose with --data.column {columns} of rin train, or "
+                "unpack it and give a folder of those that are meant"
+            )
+
+
+def _class_key(picture: _Member, known: dict[str, int | None]) -> str:
     """The key of a picture: its name without the ending, or up to the first dot, as WebDataset has it."""
     if picture.key in known:
         return picture.key
@@ -111,8 +217,8 @@ def _told_of(picture: _Member, known: dict[str, int | None]) -> str:
     return str(path.with_name(path.name.partition(".")[0]))
 
 
-def _members(file: Path) -> Iterator[_Member]:
-    """The files in a tar that are not hidden."""
+def _members(file: Path, others: list[PurePosixPath]) -> Iterator[_Member]:
+    """The files in a tar; those that are hidden, a system's or links are put among the others."""
     try:
         with tarfile.open(file, "r:") as tar:
             while (member := tar.next()) is not None:
@@ -120,8 +226,10 @@ def _members(file: Path) -> Iterator[_Member]:
                 if member.size < 0:
                     raise tarfile.ReadError("a file of negative size")
                 name = PurePosixPath(member.name)
-                if member.isreg() and not any(part.startswith(".") for part in name.parts):
+                if member.isreg() and not any(is_stray(part) for part in name.parts):
                     yield _Member(file, str(name), member.offset_data, member.size)
+                elif not member.isdir():
+                    others.append(name)
             _check_end(file, tar.offset)
     except (tarfile.TarError, ValueError, LookupError, OverflowError, EOFError) as error:  # damaged headers raise all
         hint = "unpack compressed tars or make plain ones of them, and copy broken ones again"
@@ -145,17 +253,17 @@ def _check_end(file: Path, offset: int) -> None:
 def _number(member: _Member) -> int | None:
     """The class in a .cls or .json file; None if a .json file tells none."""
     try:
-        told: Any = member.read().decode()
+        label: Any = member.read().decode()
         if member.ending == ".json":
-            content = json.loads(told)
-            told = content.get("label", content.get("cls")) if isinstance(content, dict) else None
-            if told is None:
+            content = parse_json(label)
+            label = content.get("label", content.get("cls")) if isinstance(content, dict) else None
+            if label is None:
                 return None
-        if isinstance(told, (int, str)) and not isinstance(told, bool):
-            return int(told)
-    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(label, (int, str)) and not isinstance(label, bool):
+            return int(label)
+    except (OSError, ValueError) as error:
         raise RinError(f"cannot read a class from {member}: {error}; mend it, or {_WAY_OUT}") from error
-    raise RinError(f"{member} has {str(told)[:40]!r} for a class, which is no number: mend it, or {_WAY_OUT}")
+    raise RinError(f"{member} has {str(label)[:40]!r} for a class, which is no number: mend it, or {_WAY_OUT}")
 
 
 def _by_folder(pictures: list[_Member], origin: str) -> tuple[list[int], tuple[str, ...]]:

@@ -15,6 +15,7 @@ from rin.data.config import ClipsConfig
 from rin.data.cutting import Cut, FirstClip, cut
 from rin.data.decoding import BrokenMediaError, Footage
 from rin.data.encoded import Encoded
+from rin.data.identity import digest_of
 from rin.data.videos import Video, look_into, overlap_of, span_of
 
 _NUM_NAMED = 5
@@ -68,6 +69,8 @@ def all_clips(videos: Encoded, num_frames: int, config: ClipsConfig, skip_broken
         families=of_video,
         overlap=overlap_of(num_frames, config),
         passed_over=passed_over,
+        listing=digest_of([videos.listing, *map(str, counts)]),
+        notes=videos.notes,
     )
 
 

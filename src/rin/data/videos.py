@@ -20,7 +20,7 @@ Container = Any
 Stream = Any
 """An `av.VideoStream`."""
 
-_GUESSED = {"asf", "mpeg", "mpegts"}
+_GUESSED = {"asf", "mpeg", "mpegts", "gif"}
 """Formats in whose headers there is no length of the video itself; libav tells a guess in its place."""
 
 _FROM_ZERO = {"matroska,webm", "flv"}
@@ -85,6 +85,8 @@ def overlap_of(num_frames: int, config: ClipsConfig) -> int:
 def look_into(source: bytes | Path) -> Video:
     """A video by its header; nothing is decoded, and all packets are read only if the header tells no length.
 
+    The frames of a GIF last as long as it says, and a tenth of a second where it says 0, as browsers have it.
+
     Raises:
         BrokenMediaError: it cannot be opened, or has no video stream.
         RinError: PyAV is not installed.
@@ -92,28 +94,28 @@ def look_into(source: bytes | Path) -> Video:
     with opened(source) as (container, stream):
         tick = float(stream.time_base or 1)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
-        told = _told_length(container, stream)
-        if told and container.format.name == "gif":  # whose frames last whole hundredths of a second, of which libav
-            rate = stream.frames / told or rate  # takes the first for the mean
+        length = _declared_length(container, stream)
         packets = _spans_of_packets(container, stream)
-        spans = list(packets if told is None or not rate else itertools.islice(packets, _FIRST_PACKETS))
+        spans = list(packets if length is None or not rate else itertools.islice(packets, _FIRST_PACKETS))
         if not spans:
             raise BrokenMediaError("there is no frame in it")
         begin = min(start for start, _ in spans) * tick
         last, duration = max(spans)
+        if container.format.name == "gif" and duration:  # its frames last whole hundredths of a second, each its own
+            rate = len(spans) / (last * tick + duration * tick - begin)
         if not rate:
             rate = (len(spans) - 1) / (last * tick - begin) if last * tick > begin else 1.0
-        if told is None:
-            told = last * tick + (duration * tick or 1 / rate) - begin
+        if length is None:
+            length = last * tick + (duration * tick or 1 / rate) - begin
         elif container.format.name in _FROM_ZERO:
-            told -= begin
-        if not told < _LONGEST:
+            length -= begin
+        if not length < _LONGEST:
             raise BrokenMediaError("its header tells a length that no video has")
         aspect = float(stream.sample_aspect_ratio or 0) or 1.0
-        return Video(source=source, begin=begin, length=told, rate=rate, pixel_aspect=aspect)
+        return Video(source=source, begin=begin, length=length, rate=rate, pixel_aspect=aspect)
 
 
-def _told_length(container: Container, stream: Stream) -> float | None:
+def _declared_length(container: Container, stream: Stream) -> float | None:
     """Seconds that the video has by its header, or its end where the format tells that; None if it does not say."""
     if container.format.name in _GUESSED:
         return None

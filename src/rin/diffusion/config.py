@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from rin.core.configs import changeable, check_fields
 from rin.core.errors import RinError
-from rin.diffusion.predictions import Space
+from rin.diffusion.parametrisation import Parametrisation
 from rin.diffusion.samplers import SamplerName
 from rin.diffusion.schedules import parse_schedule
 
@@ -16,13 +17,13 @@ class DiffusionConfig:
     schedule: str = "cosine"
     """gamma(t) in training: cosine, cosine@start,end,tau, sigmoid@start,end,tau or linear."""
 
-    sampling_schedule: str = "cosine"
+    sampling_schedule: str = changeable("cosine")
     """gamma(t) in sampling."""
 
-    prediction: Space = "eps"
+    prediction: Parametrisation = "eps"
     """What the network predicts."""
 
-    loss_space: Space = "eps"
+    loss_space: Parametrisation = "eps"
     """Where the squared error is taken."""
 
     input_scale: float = 1.0
@@ -40,20 +41,21 @@ class DiffusionConfig:
     label_drop_rate: float = 0.0
     """Share of the examples whose condition is dropped in training; guidance needs more than 0."""
 
-    sampler: SamplerName = "ddpm"
+    sampler: SamplerName = changeable("ddpm")
     """ddpm, ddpm-small (the posterior's variance) or ddim."""
 
-    num_steps: int = 250
+    num_steps: int = changeable(250)
     """Steps of sampling."""
 
     def __post_init__(self) -> None:
         """Refuses what makes no diffusion."""
+        check_fields(self, "diffusion")
         parse_schedule(self.schedule)
         parse_schedule(self.sampling_schedule)
-        if not 0 < self.input_scale < float("inf"):
-            raise RinError(f"diffusion.input_scale {self.input_scale}: take a number above 0")
+        if not 1e-6 <= self.input_scale <= 1e6:  # float32 would lose the data, or the noise
+            raise RinError(f"diffusion.input_scale {self.input_scale}: take a number from 1e-6 to 1e6")
         for name in ("self_cond_rate", "label_drop_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RinError(f"diffusion.{name} {getattr(self, name)}: take a rate from 0 to 1")
-        if self.num_steps < 1:
-            raise RinError(f"diffusion.num_steps {self.num_steps}: take 1 or more")
+        if not 1 <= self.num_steps <= 1_000_000:
+            raise RinError(f"diffusion.num_steps {self.num_steps}: take 1 or more, a million at most")

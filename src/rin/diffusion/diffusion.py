@@ -1,82 +1,26 @@
 """The diffusion of a RIN: its loss with latent self-conditioning and its sampling with carried latents."""
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rin.core.compute import autocast_to, compiled
-from rin.core.denoiser import Condition, Denoiser
+from rin.core.compute import autocast_to, compiled, device_of
+from rin.core.denoiser import Condition, Denoiser, EvaluationMode
 from rin.core.errors import RinError, unknown
 from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Examples, Latents, Mask, PerExample
+from rin.diffusion.checks import check_condition, check_data, check_draws, check_options, check_shape
 from rin.diffusion.config import DiffusionConfig
-from rin.diffusion.loss import SelfConditioned, estimate_latents, fixed_share, squared_error
-from rin.diffusion.predictions import Estimate, as_factor, corrupt, estimate
-from rin.diffusion.samplers import SAMPLERS, SamplerName, ddim_step, ddpm_step, noise_source, step_times
+from rin.diffusion.loss import estimate_latents, fixed_share, squared_error
+from rin.diffusion.options import Draws, SamplingOptions
+from rin.diffusion.parametrisation import Estimate, as_factor, corrupt, estimate
+from rin.diffusion.samplers import SAMPLERS, ddim_step, ddpm_step, noise_source, step_times
 from rin.diffusion.schedules import parse_schedule
-
-
-class SamplingOptions(TypedDict, total=False):
-    """How to draw samples; what is absent or None is the configuration's."""
-
-    sampler: SamplerName | None
-    """ddpm, ddpm-small or ddim."""
-
-    num_steps: int | None
-    """Steps, 1 or more."""
-
-    schedule: str | None
-    """gamma(t) of sampling."""
-
-    guidance: float
-    """g in out = out_c + g (out_c - out_u); 0 is off."""
-
-    td: float
-    """Shifts where each step leads to by that many steps; 0 is off."""
-
-    seeds: Sequence[int] | Int[Tensor, "b"] | None
-    """One a sample: the same seed starts from the same noise in any batch. None draws fresh ones."""
-
-    block: int
-    """Which block of a longer clip is drawn, from 0 on: each has noise of its own."""
-
-    latents: Latents | None
-    """Latents that warm-start the first step; None starts from zeros."""
-
-    noise: Sequence[Examples] | None
-    """Every draw in order, the starting point first, instead of seeds."""
-
-    bfloat16: bool
-    """Run the network in bfloat16 autocast; the sampler's own arithmetic stays in float32."""
-
-    compile: bool
-    """Compile the steps after the first; on a CUDA device they are captured in CUDA graphs, too."""
-
-
-class Draws(TypedDict, total=False):
-    """What a loss draws by chance, and can be given instead; what is absent or None is drawn."""
-
-    t: PerExample | None
-    """Times in [0, 1] (b)."""
-
-    noise: Examples | None
-    """Standard normal noise, of x_0's shape."""
-
-    self_cond: SelfConditioned | None
-    """The examples that start from estimated latents: a mask (b) or their numbers."""
-
-    keep: Mask | None
-    """The examples that keep their labels in the main pass (b)."""
-
-    keep_in_estimate: Mask | None
-    """Those that keep them in the first pass, which drops its own (b)."""
-
-    chance: Chance | None
-    """Where to draw the rest from; None draws from PyTorch's own generator."""
 
 
 class SamplingStep(NamedTuple):
@@ -88,8 +32,8 @@ class SamplingStep(NamedTuple):
     x_t: Examples
     """The noisy data that the next step starts from, divided by the input scale."""
 
-    latents: Latents
-    """The latents carried to the next step."""
+    latents: Latents | None
+    """The latents carried to the next step; None of a network that has none."""
 
 
 def last_of(steps: Iterable[SamplingStep]) -> SamplingStep:
@@ -97,7 +41,7 @@ def last_of(steps: Iterable[SamplingStep]) -> SamplingStep:
     return deque(steps, maxlen=1).pop()
 
 
-Step = Callable[..., tuple[Examples, Examples, Latents]]
+Step = Callable[..., tuple[Examples, Examples, Latents | None]]
 """(x_t, latents, times, number) to (x_0, the next x_t, the next latents)."""
 
 
@@ -130,12 +74,19 @@ class Diffusion:
 
         Returns:
             One loss an example (b).
+
+        Raises:
+            RinError: x_0 or context that are no floats in [-1, 1] (looked at on a CPU alone), draws of other names or
+                shapes, times outside [0, 1], a condition that the denoiser was not made for.
         """
-        config = self.config
+        check_data("x_0", x_0)
+        check_draws(x_0, draws)
+        check_condition(condition)
+        config, x_0, condition = self.config, x_0.float(), self._scaled(condition)
         t, noise, self_cond = draws.get("t"), draws.get("noise"), draws.get("self_cond")
         chance = draws.get("chance") or Chance.fresh(x_0.shape[0], x_0.device)
         t = chance.uniform(Purpose.TIME) if t is None else t
-        noise = chance.normal(Purpose.NOISE, x_0.shape[1:]) if noise is None else noise
+        noise = chance.normal(Purpose.TRAINING_NOISE, x_0.shape[1:]) if noise is None else noise
         if self_cond is None:
             share = fixed_share(config, range(x_0.shape[0]), x_0.device)
             self_cond = chance.true(Purpose.SELF_COND, config.self_cond_rate) if share is None else share
@@ -143,13 +94,13 @@ class Diffusion:
         clean, gamma = x_0 * config.input_scale, self.schedule(t)
         x_t = corrupt(clean, noise, gamma)
         model_input = self._model_input(x_t)
-        told_in_estimate = self._drop(condition, draws.get("keep_in_estimate"), chance, Purpose.KEEP_LABELS_ESTIMATE)
-        told = self._drop(condition, draws.get("keep"), chance, Purpose.KEEP_LABELS)
+        for_estimate = self._drop(condition, draws.get("keep_in_estimate"), chance, Purpose.KEEP_LABELS_ESTIMATE)
+        condition = self._drop(condition, draws.get("keep"), chance, Purpose.KEEP_LABELS)
 
         latents_prev = None
         if config.self_cond_rate:
-            latents_prev = estimate_latents(model, model_input, gamma, told_in_estimate, self_cond)
-        prediction = _asked(model(model_input, gamma, told, latents_prev).prediction)
+            latents_prev = estimate_latents(model, model_input, gamma, for_estimate, self_cond)
+        prediction = _in_float32(model(model_input, gamma, condition, latents_prev).prediction)
         return squared_error(config, prediction, clean, noise, x_t, gamma).flatten(1).mean(dim=1)
 
     def sample(
@@ -172,43 +123,58 @@ class Diffusion:
         """The reverse process step by step, each step's latents warm-starting the next (section 3.2).
 
         Args:
-            model: the denoiser, in evaluation mode.
+            model: the denoiser; each step is taken in evaluation mode, whatever mode it has between them.
             shape: of the samples, batch first.
             condition: what the samples are to show.
             **options: see `SamplingOptions`.
 
         Raises:
-            RinError: guidance for a model trained without label dropping, an unknown sampler or schedule, no steps.
+            RinError: guidance for a model trained without label dropping, an unknown sampler or schedule, no steps,
+                a shape of none, seeds or noise of another number or shape, unknown options, context that is no floats
+                in [-1, 1].
         """
+        check_options(options, SamplingOptions.__annotations__)
+        check_shape(shape)
+        check_condition(condition)
         scale, guidance = self.config.input_scale, options.get("guidance", 0.0)
         sampler = options.get("sampler") or self.config.sampler
-        num_steps = self.config.num_steps if (asked := options.get("num_steps")) is None else asked
+        num_steps = self.config.num_steps if (requested := options.get("num_steps")) is None else requested
         self._check_sampling(sampler, num_steps, guidance)
         gamma_of = parse_schedule(options.get("schedule") or self.config.sampling_schedule)
-        device, bfloat16 = _device_of(model), options.get("bfloat16", False)
+        device, bfloat16 = device_of(model), options.get("bfloat16", False)
         draw = noise_source(shape, options.get("seeds"), options.get("noise"), device, options.get("block", 0))
+        condition = self._scaled(condition)
 
         @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
         def take(
             x_t: Examples, latents: Latents | None, times: Float[Tensor, "2"], number: int | Int[Tensor, ""]
-        ) -> tuple[Examples, Examples, Latents]:
+        ) -> tuple[Examples, Examples, Latents | None]:
             gamma, gamma_next = gamma_of(times)
             with autocast_to(bfloat16, device):
-                found, latents = self._denoise(model, x_t, gamma.expand(shape[0]), condition, latents, guidance)
+                estimated, latents = self._denoise(model, x_t, gamma.expand(shape[0]), condition, latents, guidance)
             if sampler == "ddim":
-                return found.x_0, ddim_step(found, gamma_next), latents
+                return estimated.x_0, ddim_step(estimated, gamma_next), latents
             noise = draw(number + 1)
-            x_next = ddpm_step(x_t, found, gamma, gamma_next, noise, small=sampler == "ddpm-small")
-            return found.x_0, x_next, latents
+            x_next = ddpm_step(x_t, estimated, gamma, gamma_next, noise, small=sampler == "ddpm-small")
+            return estimated.x_0, x_next, latents
 
         fast = _fast(take, device) if options.get("compile", False) else take
         td = options.get("td", 0.0)
-        times = torch.tensor([step_times(step, num_steps, td) for step in range(num_steps)], device=device)
-        x_t, latents = draw(0), options.get("latents")
-        for step in range(num_steps):
-            # without latents the step is another: it is taken once, and not worth compiling
-            x_0, x_t, latents = (take if latents is None else fast)(x_t, latents, times[step], step)
-            yield SamplingStep(x_0 / scale, x_t / scale, latents)
+        levels = [step_times(step, num_steps, td) for step in range(num_steps)]
+        times = torch.tensor(levels, dtype=torch.float32, device=device)
+        evaluating = EvaluationMode(model)
+
+        def steps() -> Iterator[SamplingStep]:
+            x_t, latents = draw(0), options.get("latents")
+            for step in range(num_steps):
+                # without latents the first step is another than those that follow, and not worth compiling
+                with evaluating:
+                    x_0, x_t, latents = (take if step == 0 and latents is None else fast)(
+                        x_t, latents, times[step], step
+                    )
+                yield SamplingStep(x_0 / scale, x_t / scale, latents)
+
+        return steps()  # so that what cannot be followed is refused by this call, and not by the first step
 
     def _denoise(
         self,
@@ -218,16 +184,16 @@ class Diffusion:
         condition: Condition | None,
         latents: Latents | None,
         guidance: float,
-    ) -> tuple[Estimate, Latents]:
+    ) -> tuple[Estimate, Latents | None]:
         """One look at x_t; under guidance both passes start from the same latents, the conditional's are carried."""
         model_input = self._model_input(x_t)
-        told = model(model_input, gamma, condition, latents)
-        prediction = _asked(told.prediction)
+        conditioned = model(model_input, gamma, condition, latents)
+        prediction = _in_float32(conditioned.prediction)
         if guidance:
-            untold = model(model_input, gamma, (condition or Condition()).null(), latents)
-            prediction = prediction + guidance * (prediction - _asked(untold.prediction))
+            unconditioned = model(model_input, gamma, (condition or Condition()).null(), latents)
+            prediction = prediction + guidance * (prediction - _in_float32(unconditioned.prediction))
         clip, space = self.config.input_scale, self.config.prediction
-        return estimate(prediction, x_t, gamma, space, clip, recompute_eps=True), told.latents
+        return estimate(prediction, x_t, gamma, space, clip, recompute_eps=True), conditioned.latents
 
     def _check_sampling(self, sampler: str, num_steps: int, guidance: float) -> None:
         if sampler not in SAMPLERS:
@@ -239,6 +205,12 @@ class Diffusion:
                 "guidance needs a model trained with label dropping: train with --diffusion.label-drop-rate 0.1, "
                 "or leave guidance at 0"
             )
+
+    def _scaled(self, condition: Condition | None) -> Condition | None:
+        """The condition with its context scaled as the frames after it are: the original scales all frames at once."""
+        if condition is None or condition.context is None:
+            return condition
+        return dataclasses.replace(condition, context=condition.context.float() * self.config.input_scale)
 
     def _model_input(self, x_t: Examples) -> Examples:
         """x_t as the network is given it: divided by its deviation if the configuration asks (arXiv 2301.10972)."""
@@ -262,22 +234,17 @@ def _fast(take: Step, device: torch.device) -> Step:
 
     def step(
         x_t: Examples, latents: Latents | None, times: Float[Tensor, "2"], number: int
-    ) -> tuple[Examples, Examples, Latents]:
+    ) -> tuple[Examples, Examples, Latents | None]:
         x_0, x_next, latents_next = fast(x_t, latents, times, torch.full((), number, device=device))
+        if not graphs:
+            return x_0, x_next, latents_next
         # the next replay of the graphs overwrites what this one returned
-        return (x_0.clone(), x_next.clone(), latents_next.clone()) if graphs else (x_0, x_next, latents_next)
+        return x_0.clone(), x_next.clone(), None if latents_next is None else latents_next.clone()
 
     return step
 
 
-def _asked(prediction: Tensor | None) -> Examples:
-    """A prediction that was asked for, in float32 whatever the network computes in."""
+def _in_float32(prediction: Tensor | None) -> Examples:
+    """The prediction in float32, whatever the network computes in."""
     assert prediction is not None
     return prediction.float()
-
-
-def _device_of(model: Denoiser) -> torch.device:
-    """Where a denoiser computes: where its weights are; the CPU if it has none."""
-    parameters = model.parameters() if isinstance(model, torch.nn.Module) else iter(())
-    first = next(parameters, None)
-    return torch.device("cpu") if first is None else first.device

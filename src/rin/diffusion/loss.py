@@ -7,7 +7,7 @@ from torch import Tensor
 from rin.core.denoiser import Condition, Denoiser
 from rin.core.shapes import Examples, Latents, Mask, PerExample
 from rin.diffusion.config import DiffusionConfig
-from rin.diffusion.predictions import estimate, velocity
+from rin.diffusion.parametrisation import estimate, velocity
 
 SelfConditioned = Mask | Int[Tensor, "k"]
 """The examples that start from estimated latents: a mask, whose estimate takes every example, or their numbers."""
@@ -36,17 +36,23 @@ def fixed_share(config: DiffusionConfig, places: range, device: torch.device) ->
 def estimate_latents(
     model: Denoiser, x: Examples, gamma: PerExample, condition: Condition | None, self_cond: SelfConditioned
 ) -> Latents | None:
-    """Z' from a first pass on the same x_t, zero for the examples that do without (section 3.2); None if all do."""
+    """Z' from a first pass on the same x_t, zero for the examples that do without (section 3.2).
+
+    None if all do, or if the network has no latents.
+    """
     if self_cond.dtype == torch.bool:
-        return _first_pass(model, x, gamma, condition) * self_cond[:, None, None]
+        latents = _first_pass(model, x, gamma, condition)
+        return None if latents is None else latents * self_cond[:, None, None]
     if len(self_cond) == 0:
         return None
-    told = None if condition is None else condition.rows(self_cond)
-    latents = _first_pass(model, x[self_cond], gamma[self_cond], told)
+    of_some = None if condition is None else condition.rows(self_cond)
+    latents = _first_pass(model, x[self_cond], gamma[self_cond], of_some)
+    if latents is None:
+        return None
     return latents.new_zeros(x.shape[0], *latents.shape[1:]).index_copy(0, self_cond, latents)
 
 
-def _first_pass(model: Denoiser, x: Examples, gamma: PerExample, condition: Condition | None) -> Latents:
+def _first_pass(model: Denoiser, x: Examples, gamma: PerExample, condition: Condition | None) -> Latents | None:
     latents = model(x, gamma, condition, latents_only=True).latents
     if not torch.compiler.is_compiling():
         # before PyTorch 2.13, autocast keeps the weights that were cast here without a graph for the pass to come,
@@ -64,9 +70,9 @@ def squared_error(
     and an x loss is divided by the input scale. A loss in v is taken on the unclipped output, and is ours.
     """
     if config.loss_space == "v":
-        found = estimate(prediction, x_t, gamma, config.prediction, float("inf"), recompute_eps=False)
-        return (velocity(clean, noise, gamma) - velocity(found.x_0, found.eps, gamma)).square()
-    found = estimate(prediction, x_t, gamma, config.prediction, config.input_scale, recompute_eps=False)
+        estimated = estimate(prediction, x_t, gamma, config.prediction, float("inf"), recompute_eps=False)
+        return (velocity(clean, noise, gamma) - velocity(estimated.x_0, estimated.eps, gamma)).square()
+    estimated = estimate(prediction, x_t, gamma, config.prediction, config.input_scale, recompute_eps=False)
     if config.loss_space == "x":
-        return ((clean - found.x_0) / config.input_scale).square()
-    return (noise - found.eps).square()
+        return ((clean - estimated.x_0) / config.input_scale).square()
+    return (noise - estimated.eps).square()

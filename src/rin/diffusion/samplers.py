@@ -10,7 +10,7 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Examples
-from rin.diffusion.predictions import Estimate
+from rin.diffusion.parametrisation import Estimate
 
 SamplerName = Literal["ddpm", "ddpm-small", "ddim"]
 """ddpm has the large variance (beta_t), ddpm-small the posterior's; ddim has none."""
@@ -21,17 +21,17 @@ Level = Float[Tensor, ""]
 """gamma of the whole batch at a step."""
 
 
-def ddim_step(found: Estimate, gamma_next: Level) -> Examples:
+def ddim_step(estimated: Estimate, gamma_next: Level) -> Examples:
     """X at the next level: the same clean data and the same noise, mixed anew."""
-    return gamma_next.sqrt() * found.x_0 + (1 - gamma_next).sqrt() * found.eps
+    return gamma_next.sqrt() * estimated.x_0 + (1 - gamma_next).sqrt() * estimated.eps
 
 
 def ddpm_step(
-    x_t: Examples, found: Estimate, gamma: Level, gamma_next: Level, noise: Examples, small: bool
+    x_t: Examples, estimated: Estimate, gamma: Level, gamma_next: Level, noise: Examples, small: bool
 ) -> Examples:
     """X at the next level, ancestral: the posterior's mean and fresh noise, of `small` or large variance."""
     alpha = (gamma.log() - gamma_next.log()).exp().clamp(0, 1)
-    mean = alpha.rsqrt() * (x_t - (1 - gamma).rsqrt() * (1 - alpha) * found.eps)
+    mean = alpha.rsqrt() * (x_t - (1 - gamma).rsqrt() * (1 - alpha) * estimated.eps)
     variance = 1 - alpha
     if small:
         variance = variance * (torch.log1p(-gamma_next) - torch.log1p(-gamma)).exp()
@@ -66,11 +66,13 @@ def noise_source(
         RinError: there are not as many seeds as samples, or recorded noise is of another shape.
     """
     if recorded is not None:
-        return lambda draw: _recorded_draw(recorded, int(draw), shape).to(device)
+        return lambda draw: _recorded_draw(recorded, int(draw), shape).to(device, torch.float32)
     if seeds is None:
         chance = Chance.fresh(shape[0], device)
     elif len(seeds) != shape[0]:
         raise RinError(f"{len(seeds)} seeds for {shape[0]} samples: give one a sample")
+    elif torch.as_tensor(seeds).dtype != torch.int64:
+        raise RinError(f"seeds {list(seeds)[:8]}: give whole numbers (int64)")
     else:
         places = torch.full((shape[0],), block, dtype=torch.int64, device=device)
         chance = Chance(torch.as_tensor(seeds, device=device), 0, places)

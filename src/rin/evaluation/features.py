@@ -51,7 +51,7 @@ class FeatureNetwork:
 
     Args:
         name: what to call it, in messages.
-        told: what someone needs to have the same network again; its `sha256` among it.
+        description: what someone needs to have the same network again; its `sha256` among it.
         device: what to compute on.
         features: uint8 clips (b c f h w) or pictures (b c h w) to features (b d).
         both: the same to features and a classifier's logits (b classes), if it is one.
@@ -60,18 +60,18 @@ class FeatureNetwork:
     def __init__(
         self,
         name: str,
-        told: Mapping[str, str],
+        description: Mapping[str, str],
         device: torch.device,
         features: Callable[[Tensor], Any],
         both: Callable[[Tensor], tuple[Any, Any]] | None = None,
     ) -> None:
-        self.told = told
+        self.description = description
         self._name, self._device, self._features, self._both = name, device, features, both
 
     @property
     def digest(self) -> str:
         """Tells networks apart."""
-        return self.told["sha256"]
+        return self.description["sha256"]
 
     def __call__(self, media: Media) -> Float[Tensor, "b d"]:
         """The features of some clips or pictures, in float64 on the CPU.
@@ -100,31 +100,33 @@ class FeatureNetwork:
             shape = "x".join(map(str, media.shape))
             raise RinError(f"the feature network {self._name} fails at uint8 {shape}: {_last_line(error)}") from error
 
-    def _checked(self, given: Any, what: str, media: Media) -> Float[Tensor, "b d"]:
-        if not (isinstance(given, Tensor) and given.is_floating_point() and given.ndim == 2) or (
-            len(given) != len(media)
+    def _checked(self, features: Any, what: str, media: Media) -> Float[Tensor, "b d"]:
+        if not (isinstance(features, Tensor) and features.is_floating_point() and features.ndim == 2) or (
+            len(features) != len(media)
         ):
-            shown = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+            shown = (
+                f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            )
             kind = "clips" if media.ndim == 5 else "pictures"
             raise RinError(
                 f"the feature network {self._name} gives {shown} for the {what} of {len(media)} {kind}: wrap it, for "
                 "floats (b d)"
             )
-        given = given.cpu().double()
-        if not given.isfinite().all():
+        features = features.cpu().double()
+        if not features.isfinite().all():
             raise RinError(f"the feature network {self._name} gives NaN or infinity: take one that fits")
-        return given
+        return features
 
 
-def feature_network(given: str, device: torch.device) -> FeatureNetwork:
+def feature_network(name: str, device: torch.device) -> FeatureNetwork:
     """The network of a TorchScript file, or one of torch-fidelity's by its name, see `FIDELITY`.
 
     Raises:
         RinError: there is no such file and no such network, or it cannot be loaded.
     """
-    path = Path(given)
-    if given in FIDELITY and not path.exists():
-        return fidelity_network(given, device)
+    path = Path(name)
+    if name in FIDELITY and not path.exists():
+        return fidelity_network(name, device)
     if not path.is_file():
         raise RinError(f"no feature network at {path}: give a TorchScript file, or one of {', '.join(FIDELITY)}")
     return scripted_network(path, device)
@@ -150,7 +152,7 @@ def scripted_network(path: Path, device: torch.device) -> FeatureNetwork:
             warnings.simplefilter("ignore", DeprecationWarning)
             network = torch.jit.load(path, map_location=device).eval()
         with path.open("rb") as file:
-            told = {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+            description = {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     except (RuntimeError, ValueError, OSError, torch.jit.Error) as error:
         raise RinError(
             f"cannot read the feature network {path}: give a TorchScript file, as torch.jit.save writes it "
@@ -160,7 +162,7 @@ def scripted_network(path: Path, device: torch.device) -> FeatureNetwork:
     def both(media: Tensor) -> tuple[Any, Any]:
         return network(media), network.logits(media)
 
-    return FeatureNetwork(str(path), told, device, network, both if hasattr(network, "logits") else None)
+    return FeatureNetwork(str(path), description, device, network, both if hasattr(network, "logits") else None)
 
 
 def fidelity_network(name: str, device: torch.device) -> FeatureNetwork:
@@ -182,9 +184,9 @@ def fidelity_network(name: str, device: torch.device) -> FeatureNetwork:
             network = library.utils.create_feature_extractor(name, FIDELITY[name], cuda=False, verbose=False).to(device)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise RinError(f"torch-fidelity cannot load {name}: {_last_line(error)}") from error
-    told = {"network": name, "torch_fidelity": library.__version__, "sha256": weights_digest(network)}
+    description = {"network": name, "torch_fidelity": library.__version__, "sha256": weights_digest(network)}
     return FeatureNetwork(
-        name, told, device, lambda media: network(media)[0], network if len(FIDELITY[name]) > 1 else None
+        name, description, device, lambda media: network(media)[0], network if len(FIDELITY[name]) > 1 else None
     )
 
 

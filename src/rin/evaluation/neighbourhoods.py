@@ -87,8 +87,8 @@ def nearest(
     features: Float[Tensor, "n d"], among: Float[Tensor, "m d"], count: int
 ) -> tuple[Float[Tensor, "n count"], Tensor]:
     """The distances to the nearest of other features, nearest first, and which they are (both n count)."""
-    found = [distances.topk(count, largest=False) for _, distances in _distances(features, among)]
-    return torch.cat([values.cpu() for values, _ in found]), torch.cat([places.cpu() for _, places in found])
+    smallest = [distances.topk(count, largest=False) for _, distances in _distances(features, among)]
+    return torch.cat([values.cpu() for values, _ in smallest]), torch.cat([places.cpu() for _, places in smallest])
 
 
 def _distances(one: Float[Tensor, "n d"], other: Float[Tensor, "m d"]) -> Iterator[tuple[slice, Tensor]]:

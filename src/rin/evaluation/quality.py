@@ -67,8 +67,8 @@ class PictureMeasures:
         self._statistics.update(features)
         if logits is not None:
             self._scores = self._scores or ClassifierScores(logits.shape[1])
-            told = None if labels is None or logits.shape[1] != self._num_classes else list(labels)
-            self._scores.update(logits, told)
+            requested = None if labels is None or logits.shape[1] != self._num_classes else list(labels)
+            self._scores.update(logits, requested)
 
     def results(self) -> dict[str, Any]:
         """All measures by name, as JSON has them; those that cannot be had are left out.
@@ -77,21 +77,21 @@ class PictureMeasures:
             RinError: there are fewer than two samples.
         """
         count, against = self._statistics.count, self._reference
-        found: dict[str, Any] = {"frechet_distance": frechet_distance(self._statistics, against.statistics)}
+        results: dict[str, Any] = {"frechet_distance": frechet_distance(self._statistics, against.statistics)}
         if self._scores is not None:
             if count >= 10:  # as many parts
-                found["inception_score"] = self._scores.inception_score()._asdict()
-            if self._scores.asked:
-                found["class_accuracy"] = self._scores.class_accuracy()
+                results["inception_score"] = self._scores.inception_score()._asdict()
+            if self._scores.requested:
+                results["class_accuracy"] = self._scores.class_accuracy()
         if not len(against.features):
-            return found
+            return results
         features = self._features.all()
-        found["kernel_distance"] = kernel_distance(features, against.features)._asdict()
+        results["kernel_distance"] = kernel_distance(features, against.features)._asdict()
         if min(count, len(against.features)) > 5:
-            found |= neighbourhoods(against.features, features, against.radii)._asdict()
+            results |= neighbourhoods(against.features, features, against.radii)._asdict()
         ratios = self.nearest(2).ratios
-        found["copies"] = {"share": float((ratios < _COPY).double().mean()), "nearer_than": _COPY}
-        return found
+        results["copies"] = {"share": float((ratios < _COPY).double().mean()), "nearer_than": _COPY}
+        return results
 
     def nearest(self, count: int) -> Nearest:
         """The nearest pictures of the reference, two or more, to each kept sample.
@@ -111,10 +111,10 @@ class PictureMeasures:
         Raises:
             RinError: not as many features of the reference are kept.
         """
-        pictures, found = self._pictures.all(), self.nearest(neighbours)
+        pictures, nearest = self._pictures.all(), self.nearest(neighbours)
         every = self._pictures.spacing // self._features.spacing
-        worst = found.ratios[::every].argsort()[:count]
-        return pictures[worst], found.places[::every][worst] * spacing(self._reference.statistics.count)
+        worst = nearest.ratios[::every].argsort()[:count]
+        return pictures[worst], nearest.places[::every][worst] * spacing(self._reference.statistics.count)
 
 
 def table(columns: dict[str, dict[str, Any]]) -> str:

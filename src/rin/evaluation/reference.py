@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,9 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.files import written_whole
+from rin.core.npz import Claim, read_npz
 from rin.core.progress import progress_bar
+from rin.core.strict_json import parse_json
 from rin.data import MediaSet
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import FeatureStatistics
@@ -24,6 +25,12 @@ from rin.evaluation.neighbourhoods import ball_radii
 
 _MOST_KEPT = 50_000
 """Pictures of a set whose features are kept one by one."""
+
+_MOST_FEATURES = 2**14
+"""Features of a picture: four times those of any network in use; their covariance takes 2 GiB."""
+
+_ROUNDING = 1e-3
+"""How far off a covariance may be, as a share of its largest variance: files in half precision are."""
 
 
 def spacing(count: int, most: int = _MOST_KEPT) -> int:
@@ -64,7 +71,7 @@ class Reference:
     features: Float[Tensor, "kept d"]
     """Those of evenly spaced pictures, see `Kept`; none where only statistics were stored."""
 
-    told: Mapping[str, Any]
+    description: Mapping[str, Any]
     """What a person has to know of it: which set, how many pictures of which size, a digest of their pixels, and that
     of the network."""
 
@@ -77,7 +84,7 @@ class Reference:
         return ball_radii(self.features) if self.known_radii is None else self.known_radii
 
     def save(self, path: Path) -> None:
-        """Writes it as an .npz: mu, sigma and n, as such files have them, features, their radii and what is told.
+        """Writes it as an .npz: mu, sigma and n, as such files have them, features, their radii and its description.
 
         Raises:
             RinError: the file cannot be written.
@@ -88,7 +95,7 @@ class Reference:
             "n": np.array(self.statistics.count),
             "features": self.features.numpy(),
             **({"radii": self.radii.numpy()} if len(self.features) > 5 else {}),
-            "told": np.array(json.dumps(dict(self.told))),
+            "told": np.array(json.dumps(dict(self.description))),
         }
         try:
             with written_whole(path) as temporary, temporary.open("wb") as file:
@@ -97,14 +104,16 @@ class Reference:
             raise RinError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def measure_reference(media: MediaSet, network: FeatureNetwork, batch_size: int, told: Mapping[str, Any]) -> Reference:
+def measure_reference(
+    media: MediaSet, network: FeatureNetwork, batch_size: int, description: Mapping[str, Any]
+) -> Reference:
     """Takes the features of a whole set of pictures, in bounded memory.
 
     Args:
         media: the pictures.
         network: what makes features of them.
         batch_size: pictures at a time.
-        told: which set it is.
+        description: which set it is.
 
     Raises:
         RinError: a picture cannot be read, there are none, or the network fails.
@@ -125,8 +134,12 @@ def measure_reference(media: MediaSet, network: FeatureNetwork, batch_size: int,
     if statistics is None:
         raise RinError("the reference set holds no pictures: give another")
     of_set = {"count": len(media), "shape": list(media.shape), "pixels_sha256": pixels.hexdigest()}
-    told = {**told, **of_set, "network_sha256": network.digest}
-    return Reference(statistics=statistics, features=kept.all(), told=told)
+    description = {**description, **of_set, "network_sha256": network.digest}
+    return Reference(statistics=statistics, features=kept.all(), description=description)
+
+
+_KINDS = {"mu": "f", "sigma": "f", "n": "iuf", "features": "f", "radii": "f", "told": "U"}
+"""The arrays of a kept reference, and their kinds."""
 
 
 def read_reference(path: Path, network: FeatureNetwork) -> Reference:
@@ -135,21 +148,73 @@ def read_reference(path: Path, network: FeatureNetwork) -> Reference:
     Raises:
         RinError: the file is no such thing, or was made with another network.
     """
+    refusal = f"{path} holds no statistics of a reference set, an .npz with mu and sigma"
+    arrays = read_npz(path, _KINDS, _check_claims, refusal)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
-            count = int(arrays["n"]) if "n" in arrays else None
-            features = torch.from_numpy(arrays["features"]) if "features" in arrays else torch.empty(0, len(mean))
-            radii = torch.from_numpy(arrays["radii"]) if "radii" in arrays else None
-            told = json.loads(str(arrays["told"])) if "told" in arrays else {"count": count}
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise RinError(f"{path} holds no statistics of a reference set ({error}): an .npz with mu and sigma") from error
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not covariance.isfinite().all():
-        raise RinError(f"{path} holds no statistics: mu has {tuple(mean.shape)}, sigma {tuple(covariance.shape)}")
-    if told.get("network_sha256", network.digest) != network.digest:
+        description = parse_json(str(arrays["told"])) if "told" in arrays else {}
+        count = _count(arrays["n"]) if "n" in arrays else None
+        tensors = {
+            name: torch.from_numpy(arrays[name]) for name in ("mu", "sigma", "features", "radii") if name in arrays
+        }
+        for name, values in tensors.items():
+            if not values.isfinite().all():
+                raise ValueError(f"{name} has NaN or infinity")
+        mean, covariance = tensors["mu"].double(), tensors["sigma"].double()
+        _check_covariance(covariance)
+        if not isinstance(description, dict):
+            raise ValueError("its description is no dictionary")
+    except ValueError as error:
+        raise RinError(f"{refusal}: {error}") from error
+    if description.get("network_sha256", network.digest) != network.digest:
         raise RinError(f"{path} was made with another feature network: make it again, or give that network")
     statistics = FeatureStatistics(len(mean))
     statistics.count, statistics.mean = count or 2, mean
     statistics.scatter = covariance * (statistics.count - 1)
-    told = {**told, "file": path.name}
-    return Reference(statistics=statistics, features=features, told=told, known_radii=radii)
+    return Reference(
+        statistics=statistics,
+        features=tensors.get("features", torch.empty(0, len(mean))),
+        description={"count": count, **description, "file": path.name},
+        known_radii=tensors.get("radii"),
+    )
+
+
+def _check_claims(claims: Mapping[str, Claim]) -> None:
+    """Refuses arrays whose shapes do not go together.
+
+    Raises:
+        ValueError: they do not.
+    """
+    for name in ("mu", "sigma"):
+        if name not in claims:
+            raise ValueError(f"it has no {name}")
+    mean = claims["mu"].shape
+    if len(mean) != 1 or not 1 <= mean[0] <= _MOST_FEATURES:
+        raise ValueError(f"mu has {mean}, where (d) is needed, {_MOST_FEATURES} at most")
+    kept = claims["features"].shape[0] if "features" in claims and claims["features"].shape else 0
+    if kept > _MOST_KEPT:
+        raise ValueError(f"features are of {kept} pictures, where {_MOST_KEPT} are the most")
+    shapes = {"sigma": mean * 2, "n": (), "told": (), "features": (kept, *mean), "radii": (2, kept)}
+    for name, shape in shapes.items():
+        if name in claims and claims[name].shape != shape:
+            raise ValueError(f"{name} has {claims[name].shape}, where {shape} is needed")
+
+
+def _count(stored: np.ndarray) -> int:
+    """How many pictures a reference is of."""
+    count = float(stored)
+    if not (count.is_integer() and 2 <= count < 2**53):
+        raise ValueError(f"n is {count:g}, where 2 or more are needed")
+    return int(count)
+
+
+def _check_covariance(matrix: Float[Tensor, "d d"]) -> None:
+    """Refuses a matrix that is no covariance, by more than rounding.
+
+    Raises:
+        ValueError: it is not symmetric, or there is a direction in which it varies by less than nothing.
+    """
+    slack = _ROUNDING * float(matrix.diagonal().abs().max()) + torch.finfo(matrix.dtype).tiny
+    if float((matrix - matrix.T).abs().max()) > slack:
+        raise ValueError("sigma is not symmetric, as a covariance is")
+    if int(torch.linalg.cholesky_ex(matrix + slack * torch.eye(len(matrix), dtype=matrix.dtype)).info):
+        raise ValueError("sigma is no covariance: in some direction it is below 0")

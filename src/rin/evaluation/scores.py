@@ -19,7 +19,7 @@ class ClassifierScores:
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.count, self.right, self.asked = 0, 0, 0
+        self.count, self.right, self.requested = 0, 0, 0
         self._counts = torch.zeros(_PARTS, dtype=torch.float64)
         self._probabilities = torch.zeros(_PARTS, num_classes, dtype=torch.float64)
         self._negative_entropy = torch.zeros(_PARTS, dtype=torch.float64)
@@ -39,7 +39,7 @@ class ClassifierScores:
         self._negative_entropy.index_add_(0, parts, (probabilities * logits.log_softmax(1)).sum(1))
         self.count += len(logits)
         if labels is not None:
-            self.asked += len(labels)
+            self.requested += len(labels)
             self.right += int((logits.argmax(1) == torch.tensor(labels)).sum())
 
     def inception_score(self) -> Estimate:
@@ -57,4 +57,4 @@ class ClassifierScores:
 
     def class_accuracy(self) -> float:
         """The share of the samples that are seen as the class that was asked for."""
-        return self.right / self.asked
+        return self.right / self.requested

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rin.core.denoiser import Condition
-from rin.core.errors import RinError
 from rin.core.shapes import PerExample
 
 
@@ -39,7 +38,8 @@ class NoiseLevelEmbedding(nn.Module):
         with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
             waves = sinusoids(gamma * self.gamma_scale, self.up.in_features)
             deviation, mean = torch.std_mean(waves, dim=1, correction=0, keepdim=True)
-            return self.down(F.silu(self.up((waves - mean) / deviation)))[:, None]
+            normalised = ((waves - mean) / deviation).to(self.up.weight.dtype)
+            return self.down(F.silu(self.up(normalised)))[:, None]
 
 
 class ConditionEmbedding(nn.Module):
@@ -56,20 +56,12 @@ class ConditionEmbedding(nn.Module):
         self.token = nn.Linear(token_dim, latent_dim) if num_tokens else None
 
     def forward(self, condition: Condition, batch: int) -> Float[Tensor, "b k e"] | None:
-        """The condition's tokens; what a model is made for and a condition does not say counts as dropped.
-
-        Raises:
-            RinError: the condition says what the model was not made for.
-        """
+        """The condition's tokens; what a model is made for and a condition does not say counts as dropped."""
         tokens: list[Tensor] = []
         if self.label is not None:
             tokens.append(self._label_token(condition, self.label, batch))
-        elif condition.labels is not None:
-            raise RinError("labels were given to a model without classes (num_classes is 0)")
         if self.token is not None:
             tokens.append(self._embedding_tokens(condition, self.token, batch))
-        elif condition.embeddings is not None:
-            raise RinError("embeddings were given to a model without condition tokens (num_condition_tokens is 0)")
         return torch.cat(tokens, dim=1) if tokens else None
 
     def _label_token(self, condition: Condition, layer: nn.Linear, batch: int) -> Float[Tensor, "b 1 e"]:
@@ -77,20 +69,19 @@ class ConditionEmbedding(nn.Module):
         if labels is None:
             labels = torch.full((batch,), -1, device=layer.weight.device)
         one_hot = labels[:, None] == torch.arange(self.num_classes, device=labels.device)
-        return layer(one_hot.to(layer.weight.dtype))[:, None]
+        known = (labels >= -1) & (labels < self.num_classes)
+        # where numbers are not at hand (see `rin.nn.checks`), a class that there is not must not pass for none
+        return layer(torch.where(known[:, None], one_hot.to(layer.weight.dtype), torch.nan))[:, None]
 
     def _embedding_tokens(self, condition: Condition, layer: nn.Linear, batch: int) -> Float[Tensor, "b k e"]:
         embeddings = condition.embeddings
         if embeddings is None:
             embeddings = torch.zeros(batch, self.num_tokens, self.token_dim, device=layer.weight.device)
-        if embeddings.shape[1:] != (self.num_tokens, self.token_dim):
-            raise RinError(
-                f"embeddings of shape {tuple(embeddings.shape)}: this model takes {self.num_tokens} tokens "
-                f"of width {self.token_dim}"
-            )
         if condition.embedding_mask is not None:
-            embeddings = embeddings * condition.embedding_mask[..., None]
-        return layer(embeddings)
+            embeddings = torch.where(
+                condition.embedding_mask[..., None], embeddings, 0
+            )  # whatever is masked out, NaN too
+        return layer(embeddings.to(layer.weight.dtype))
 
 
 class LatentSelfConditioning(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rin.nn.attention import Attention
 from rin.nn.embeddings import LatentSelfConditioning
-from rin.nn.tokenizers import Tokenizer
+from rin.nn.tokenizers import PatchTokenizer, Tokenizer
 
 
 def glorot_limit(fan_in: int, fan_out: int) -> float:
@@ -52,16 +52,26 @@ def attention_(attention: Attention) -> None:
 
 
 def initialise_(model: nn.Module, position_deviation: float) -> None:
-    """Draws every weight of a network but the learned latents anew, from PyTorch's own generator."""
-    for module in model.modules():
+    """Draws every weight of a network but the learned latents anew, from PyTorch's own generator.
+
+    A tokenizer that is no `PatchTokenizer` keeps its own.
+    """
+    kept = {
+        part
+        for module in model.modules()
+        if isinstance(module, Tokenizer) and not isinstance(module, PatchTokenizer)
+        for part in module.modules()
+    }
+    modules = [module for module in model.modules() if module not in kept]
+    for module in modules:
         if isinstance(module, nn.Linear):
             glorot_(module, module.in_features, module.out_features)
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
-    for module in model.modules():  # those whose fans or starts are their own
+    for module in modules:  # those whose fans or starts are their own
         if isinstance(module, Attention):
             attention_(module)
-        elif isinstance(module, Tokenizer):
+        elif isinstance(module, PatchTokenizer):
             glorot_(module.patch, *module.patch_fans())
             positions_(module.positions, position_deviation)
         elif isinstance(module, LatentSelfConditioning):

@@ -1,6 +1,5 @@
 """The Recurrent Interface Network (Jabri, Fleet and Chen, 2023, section 3)."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -8,156 +7,21 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from rin.core.denoiser import Condition, Denoised
-from rin.core.errors import RinError
+from rin.core.kind import is_image, is_set
 from rin.core.shapes import Examples, Latents, PerExample
 from rin.nn.blocks import MLP, NORM_EPS, Block, ComputeLayer, CrossLayer
+from rin.nn.checks import check_input, check_interface
+from rin.nn.config import RINConfig
 from rin.nn.embeddings import ConditionEmbedding, LatentSelfConditioning, NoiseLevelEmbedding
 from rin.nn.initialisation import initialise_, positions_
 from rin.nn.tokenizers import ImageTokenizer, SetTokenizer, Tokenizer, VideoTokenizer
 
 
-@dataclass(frozen=True, kw_only=True)
-class RINConfig:
-    """The size of a RIN and what it works on."""
-
-    shape: tuple[int, ...] = (3, 32, 32)
-    """One example: (channels, height, width) of an image, (channels, frames, height, width) of a clip to predict,
-    or (vectors, width) of a set."""
-
-    patch_size: int = 2
-    """Height and width of a patch; divides those of the image."""
-
-    temporal_patch_size: int = 1
-    """Frames of a clip in one patch."""
-
-    num_context_frames: int = 0
-    """Clean frames given before those of a clip to predict."""
-
-    num_classes: int = 0
-    """Classes of the condition; 0 for none. In training the data decides how many, unless this is 0."""
-
-    num_condition_tokens: int = 0
-    """Tokens of an embedding condition, of a text for example; 0 for none."""
-
-    condition_dim: int = 0
-    """Width of those tokens."""
-
-    num_latents: int = 128
-    """Latents m, those for the noise level and the condition among them."""
-
-    latent_dim: int = 512
-    """Width e of a latent; a multiple of 4 and of `num_heads`."""
-
-    interface_dim: int = 256
-    """Width d of an interface token."""
-
-    compute_depth: tuple[int, ...] = (2, 2, 2)
-    """Compute layers of each block; a block of depth 0 only reads."""
-
-    num_heads: int = 16
-    """Attention heads among the latents."""
-
-    num_read_write_heads: int = 8
-    """Attention heads of read and write; divides min(interface_dim, latent_dim)."""
-
-    latent_mlp_ratio: int = 4
-    """Hidden width of the latents' MLPs over their width."""
-
-    interface_mlp_ratio: int = 2
-    """Hidden width of the interface's MLPs over its width; 0 for none."""
-
-    dropout_rate: float = 0.0
-    """Dropout in the compute layers' MLPs."""
-
-    depth_drop_rate: float = 0.0
-    """Stochastic depth of the compute layers' branches."""
-
-    position_deviation: float = 0.02
-    """Deviation that positions and learned latents start with; the paper's is small beside the tokens' own 1."""
-
-    gamma_scale: float = 1000.0
-    """What gamma is multiplied by before its sinusoids."""
-
-    def __post_init__(self) -> None:
-        """Refuses sizes that make no network."""
-        self._check_positive()
-        if len(self.shape) not in (2, 3, 4):
-            raise RinError(f"model.shape {self.shape}: give (c h w) for images, (c f h w) for video, (n c) for sets")
-        for name, size in zip(("height", "width"), self.shape[-2:], strict=True):
-            if len(self.shape) > 2 and size % self.patch_size:
-                fits = [patch for patch in range(1, size + 1) if size % patch == 0]
-                raise RinError(
-                    f"model.patch_size {self.patch_size} does not divide the {name} {size}: take one of {fits}"
-                )
-        if len(self.shape) != 4 and (self.temporal_patch_size != 1 or self.num_context_frames):
-            raise RinError(
-                "model.temporal_patch_size and model.num_context_frames are for video: give a shape (c f h w)"
-            )
-        for name, dim, heads in (
-            ("num_heads", self.latent_dim, self.num_heads),
-            ("num_read_write_heads", min(self.interface_dim, self.latent_dim), self.num_read_write_heads),
-        ):
-            if dim % heads:
-                raise RinError(f"model.{name} {heads} does not divide the attention width {dim}")
-        if self.latent_dim % 4:
-            raise RinError(f"model.latent_dim {self.latent_dim}: take a multiple of 4, for the noise level's sinusoids")
-        if self.num_learned_latents < 1:
-            raise RinError(
-                f"model.num_latents {self.num_latents} leaves no latent beside the noise level and the condition: "
-                f"take more than {self.num_latents - self.num_learned_latents}"
-            )
-        if bool(self.num_condition_tokens) != bool(self.condition_dim):
-            raise RinError("model.num_condition_tokens and model.condition_dim go together: give both or neither")
-
-    def _check_positive(self) -> None:
-        whole = (
-            "patch_size",
-            "temporal_patch_size",
-            "latent_dim",
-            "interface_dim",
-            "num_heads",
-            "num_read_write_heads",
-        )
-        for name in (*whole, "latent_mlp_ratio"):
-            if getattr(self, name) < 1:
-                raise RinError(f"model.{name} {getattr(self, name)}: take 1 or more")
-        if min(self.shape, default=0) < 1:
-            raise RinError(f"model.shape {self.shape}: every size must be 1 or more")
-        if not self.compute_depth or min(self.compute_depth) < 0:
-            raise RinError(
-                f"model.compute_depth {self.compute_depth}: give the compute layers of each block, 0 or more"
-            )
-        for name in (
-            "num_context_frames",
-            "num_classes",
-            "num_condition_tokens",
-            "condition_dim",
-            "interface_mlp_ratio",
-        ):
-            if getattr(self, name) < 0:
-                raise RinError(f"model.{name} {getattr(self, name)}: take 0 or more")
-        if not 0 < self.position_deviation < float("inf"):
-            raise RinError(f"model.position_deviation {self.position_deviation}: take a number above 0")
-        for name in ("dropout_rate", "depth_drop_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RinError(f"model.{name} {getattr(self, name)}: take a rate from 0 to below 1")
-
-    @property
-    def num_condition_latents(self) -> int:
-        """Latents that hold the noise level and the condition."""
-        return 1 + (self.num_classes > 0) + self.num_condition_tokens
-
-    @property
-    def num_learned_latents(self) -> int:
-        """Latents with a learned start."""
-        return self.num_latents - self.num_condition_latents
-
-
 def make_tokenizer(config: RINConfig) -> Tokenizer:
     """The tokenizer for the kind of data that `config.shape` tells."""
-    if len(config.shape) == 2:
+    if is_set(config.shape):
         return SetTokenizer(config.shape, config.interface_dim)
-    if len(config.shape) == 3:
+    if is_image(config.shape):
         return ImageTokenizer(config.shape, config.patch_size, config.interface_dim)
     return VideoTokenizer(
         config.shape, config.patch_size, config.temporal_patch_size, config.num_context_frames, config.interface_dim
@@ -178,16 +42,20 @@ def make_block(config: RINConfig, depth: int) -> Block:
 class RIN(nn.Module):
     """Recurrent Interface Network: interface tokens X, latents Z, and blocks between them that share no weights.
 
+    Args:
+        config: sizes.
+        tokenizer: takes the place of the one for `config.shape`, for data of another kind.
+
     With `recompute_blocks` set, the backward pass computes each block's inner results anew instead of keeping them
     (activation checkpointing): less memory for more computation, with the same results.
     """
 
-    def __init__(self, config: RINConfig) -> None:
+    def __init__(self, config: RINConfig, tokenizer: Tokenizer | None = None) -> None:
         super().__init__()
         self.config = config
         self.recompute_blocks = False
         e = config.latent_dim
-        self.tokenizer = make_tokenizer(config)
+        self.tokenizer = make_tokenizer(config) if tokenizer is None else tokenizer
         self.latents = nn.Parameter(torch.empty(config.num_learned_latents, e))
         self.noise_level = NoiseLevelEmbedding(e, config.gamma_scale)
         self.condition = ConditionEmbedding(e, config.num_classes, config.num_condition_tokens, config.condition_dim)
@@ -196,7 +64,10 @@ class RIN(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Draws every weight anew from PyTorch's own generator (see `rin.nn.initialisation`)."""
+        """Draws every weight anew from PyTorch's own generator (see `rin.nn.initialisation`).
+
+        Those of a tokenizer that is no `PatchTokenizer` stay as they are.
+        """
         initialise_(self, self.config.position_deviation)
         positions_(self.latents, self.config.position_deviation)
 
@@ -219,30 +90,32 @@ class RIN(nn.Module):
             latents_only: leave out what the latents do not need: the last write and the read-out.
 
         Raises:
-            RinError: x or the condition is not of the shape that the network was made for.
+            RinError: an argument is not of the shape or kind that the network was made for, or, on a CPU, gamma or a
+                label is out of range; elsewhere the prediction of such a label is NaN.
         """
-        self._check(x, condition, latents_prev)
         condition = condition or Condition()
-        interface = self.tokenizer.tokenize(x)
-        num_tokens = interface.shape[1]
-        if condition.context is not None:
-            interface = torch.cat([interface, self.tokenizer.tokenize(condition.context, num_tokens)], dim=1)
+        check_input(self.config, x, gamma, condition, latents_prev)
+        dtype = self.latents.dtype
+        context = None if condition.context is None else condition.context.to(dtype)
+        interface = self.tokenizer.tokenize(x.to(dtype), context)
+        check_interface(self.config, interface)
         latents = self.initial_latents(gamma, condition, latents_prev)
         for number, block in enumerate(self.blocks, start=1):
             run = partial(checkpoint, block, use_reentrant=False) if self._recomputes() else block
             latents, interface = run(latents, interface, latents_only and number == len(self.blocks))
         if latents_only:
             return Denoised(None, latents)
-        return Denoised(self.tokenizer.detokenize(interface, num_tokens, x.shape[1:]), latents)
+        return Denoised(self.tokenizer.detokenize(interface, x.shape[1:]), latents)
 
     def initial_latents(self, gamma: PerExample, condition: Condition, latents_prev: Latents | None) -> Latents:
         """Z_init = [learned latents | noise level | condition tokens], warm-started by the previous latents."""
         batch = gamma.shape[0]
         tokens = [self.latents.expand(batch, -1, -1), self.noise_level(gamma)]
-        told = self.condition(condition, batch)
-        latents = torch.cat(tokens if told is None else [*tokens, told], dim=1)
+        condition_tokens = self.condition(condition, batch)
+        latents = torch.cat(tokens if condition_tokens is None else [*tokens, condition_tokens], dim=1)
         # no previous latents means zeros on the same path: after training it is not zero there
-        return latents + self.self_conditioning(torch.zeros_like(latents) if latents_prev is None else latents_prev)
+        previous = torch.zeros_like(latents) if latents_prev is None else latents_prev.to(latents.dtype)
+        return latents + self.self_conditioning(previous)
 
     def unused_weights(self) -> list[str]:
         """The weights that no prediction depends on, and that training leaves as they are.
@@ -255,16 +128,3 @@ class RIN(nn.Module):
 
     def _recomputes(self) -> bool:
         return self.recompute_blocks and torch.is_grad_enabled()
-
-    def _check(self, x: Examples, condition: Condition | None, latents_prev: Latents | None) -> None:
-        shape, frames = self.config.shape, self.config.num_context_frames
-        context = None if condition is None else condition.context
-        given = 0 if context is None else context.shape[2]
-        is_image = len(shape) == 4 and shape[1] > 1 and x.shape[1:] == (shape[0], 1, *shape[2:]) and not given
-        if tuple(x.shape[1:]) != shape and not is_image:
-            raise RinError(f"examples of shape {tuple(x.shape[1:])}: this network was made for {shape}")
-        if given != frames and not is_image:
-            raise RinError(f"{given} context frames were given: this network was made for {frames}")
-        latents = (x.shape[0], self.config.num_latents, self.config.latent_dim)
-        if latents_prev is not None and tuple(latents_prev.shape) != latents:
-            raise RinError(f"previous latents of shape {tuple(latents_prev.shape)}: {latents} are needed")

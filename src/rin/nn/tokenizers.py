@@ -1,6 +1,6 @@
 """From data to interface tokens and back: all that differs between images, video and sets of vectors.
 
-Tokenize: patches through a linear layer, LayerNorm, learned positions. Read out: LayerNorm, linear, unfold.
+Tokenize: patches through a linear layer, LayerNorm, learned positions. Read out: LayerNorm, linear, join.
 """
 
 import math
@@ -12,6 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rin.core.errors import RinError
 from rin.core.shapes import Examples, Interface
 from rin.nn.blocks import NORM_EPS
 from rin.nn.linear import Linear
@@ -21,31 +22,67 @@ Patches = Float[Tensor, "b n p"]
 
 
 class Tokenizer(nn.Module):
-    """Patches to interface tokens and back; subclasses say how to cut and to join.
+    """Data to interface tokens and back: all that a RIN knows of what it works on. Subclass it for data of your own."""
+
+    def tokenize(self, x: Examples, context: Examples | None = None) -> Interface:
+        """The interface tokens of noisy data x (b ...), and behind them those of clean context, if there is any.
+
+        Raises:
+            RinError: x or context are not what the tokenizer is for.
+        """
+        raise NotImplementedError
+
+    def detokenize(self, interface: Interface, shape: Sequence[int]) -> Examples:
+        """The data (b ...), each example of `shape`, that x's tokens stand for; those of context are left out."""
+        raise NotImplementedError
+
+
+class PatchTokenizer(Tokenizer):
+    """Patches through a linear layer, LayerNorm and learned positions; subclasses say how to cut and to join.
 
     Args:
+        shape: of one example.
         num_slots: places of tokens, each with a learned position; those of context frames follow the others.
         patch_values: numbers in one patch.
         interface_dim: width of a token.
     """
 
-    def __init__(self, num_slots: int, patch_values: int, interface_dim: int) -> None:
+    def __init__(self, shape: Sequence[int], num_slots: int, patch_values: int, interface_dim: int) -> None:
         super().__init__()
+        self.shape = tuple(shape)
         self.patch = Linear(patch_values, interface_dim)
         self.norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
         self.positions = nn.Parameter(torch.empty(num_slots, interface_dim))
         self.read_out_norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
         self.read_out = Linear(interface_dim, patch_values)
 
-    def tokenize(self, x: Examples, first_slot: int = 0) -> Interface:
-        """The interface tokens of x, with the positions from `first_slot` on."""
+    def tokenize(self, x: Examples, context: Examples | None = None) -> Interface:
+        """See `Tokenizer`."""
+        self.check(x, context)
+        tokens = self._embed(x, 0)
+        if context is None:
+            return tokens
+        return torch.cat([tokens, self._embed(context, tokens.shape[1])], dim=1)
+
+    def detokenize(self, interface: Interface, shape: Sequence[int]) -> Examples:
+        """See `Tokenizer`."""
+        return self.join(self.read_out(self.read_out_norm(interface[:, : self.num_tokens(shape)])), shape)
+
+    def _embed(self, x: Examples, first_slot: int) -> Interface:
         patches = self.cut(x)
         embedded = self.patch(patches).to(self.norm.weight.dtype)  # autocast on a CPU would normalise in bfloat16
         return self.norm(embedded) + self.positions[first_slot : first_slot + patches.shape[1]]
 
-    def detokenize(self, interface: Interface, num_tokens: int, shape: Sequence[int]) -> Examples:
-        """The data, each example of `shape`, that the first `num_tokens` tokens stand for; the rest are of context."""
-        return self.join(self.read_out(self.read_out_norm(interface[:, :num_tokens])), shape)
+    def check(self, x: Examples, context: Examples | None) -> None:
+        """Refuses data of another shape.
+
+        Raises:
+            RinError: x is of another, or there is context.
+        """
+        if x.shape[1:] != self.shape:
+            raise RinError(f"examples of shape {tuple(x.shape[1:])}: this network was made for {self.shape}")
+        if context is not None:
+            raise RinError("context frames were given: this network was made for none")
 
     def patch_fans(self) -> tuple[int, int]:
         """Fan in and fan out of the patch layer's initial distribution: those of a convolution."""
@@ -55,6 +92,10 @@ class Tokenizer(nn.Module):
     @property
     def channels(self) -> int:
         """Channels of the data."""
+        return self.shape[0]
+
+    def num_tokens(self, shape: Sequence[int]) -> int:
+        """Tokens of data of which each example has `shape`."""
         raise NotImplementedError
 
     def cut(self, x: Examples) -> Patches:
@@ -66,17 +107,21 @@ class Tokenizer(nn.Module):
         raise NotImplementedError
 
 
-class SetTokenizer(Tokenizer):
+class SetTokenizer(PatchTokenizer):
     """A plain set of vectors (b n c): each is a token."""
 
     def __init__(self, shape: Sequence[int], interface_dim: int) -> None:
-        num_tokens, self._channels = shape
-        super().__init__(num_tokens, self._channels, interface_dim)
+        num_tokens, width = shape
+        super().__init__(shape, num_tokens, width, interface_dim)
 
     @property
     def channels(self) -> int:
         """Width of a vector."""
-        return self._channels
+        return self.shape[1]
+
+    def num_tokens(self, shape: Sequence[int]) -> int:
+        """One a vector."""
+        return shape[0]
 
     def cut(self, x: Float[Tensor, "b n c"]) -> Patches:
         """The vectors as they are."""
@@ -87,19 +132,17 @@ class SetTokenizer(Tokenizer):
         return patches
 
 
-class ImageTokenizer(Tokenizer):
+class ImageTokenizer(PatchTokenizer):
     """Images (b c h w) of any height, width and number of channels, in square patches."""
 
     def __init__(self, shape: Sequence[int], patch_size: int, interface_dim: int) -> None:
-        self._channels, height, width = shape
         self.patch_size = patch_size
-        num_tokens = height // patch_size * (width // patch_size)
-        super().__init__(num_tokens, patch_size**2 * self._channels, interface_dim)
+        super().__init__(shape, self.num_tokens(shape), patch_size**2 * shape[0], interface_dim)
 
-    @property
-    def channels(self) -> int:
-        """Channels of the images."""
-        return self._channels
+    def num_tokens(self, shape: Sequence[int]) -> int:
+        """One a patch."""
+        _, height, width = shape
+        return height // self.patch_size * (width // self.patch_size)
 
     def cut(self, x: Float[Tensor, "b c h w"]) -> Patches:
         """Images to patches, row by row."""
@@ -111,7 +154,7 @@ class ImageTokenizer(Tokenizer):
         return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=shape[1] // p, p=p, q=p)
 
 
-class VideoTokenizer(Tokenizer):
+class VideoTokenizer(PatchTokenizer):
     """Clips (b c f h w) in patches of `temporal_patch_size` frames, with clean context frames behind them.
 
     The frames to predict and the context are each padded with zeros at their end to a whole number of temporal
@@ -127,17 +170,36 @@ class VideoTokenizer(Tokenizer):
         num_context_frames: int,
         interface_dim: int,
     ) -> None:
-        self._channels, num_frames, height, width = shape
         self.patch_size, self.temporal_patch_size = patch_size, temporal_patch_size
-        slots = math.ceil(num_frames / temporal_patch_size) + math.ceil(num_context_frames / temporal_patch_size)
-        tokens_a_slot = height // patch_size * (width // patch_size)
-        patch_values = temporal_patch_size * patch_size**2 * self._channels
-        super().__init__(slots * tokens_a_slot, patch_values, interface_dim)
+        self.num_context_frames = num_context_frames
+        channels, _, height, width = shape
+        slots = self.num_tokens(shape) + self.num_tokens((channels, num_context_frames, height, width))
+        super().__init__(shape, slots, temporal_patch_size * patch_size**2 * channels, interface_dim)
 
-    @property
-    def channels(self) -> int:
-        """Channels of the clips."""
-        return self._channels
+    def check(self, x: Examples, context: Examples | None) -> None:
+        """Refuses clips and context of other shapes; an image (b c 1 h w) without context is taken, too.
+
+        Raises:
+            RinError: they are.
+        """
+        channels, num_frames, *sides = self.shape
+        num_context = 0 if context is None else context.shape[2]
+        is_image = num_frames > 1 and x.shape[1:] == (channels, 1, *sides) and not num_context
+        if x.shape[1:] != self.shape and not is_image:
+            raise RinError(f"examples of shape {tuple(x.shape[1:])}: this network was made for {self.shape}")
+        if num_context != self.num_context_frames and not is_image:
+            raise RinError(
+                f"{num_context} context frames were given: this network was made for {self.num_context_frames}"
+            )
+        needed = (channels, self.num_context_frames, *sides)
+        if context is not None and context.shape[1:] != needed:
+            raise RinError(f"context of shape {tuple(context.shape[1:])}: this network was made for {needed}")
+
+    def num_tokens(self, shape: Sequence[int]) -> int:
+        """One a patch; frames at the end may be padding in part."""
+        _, num_frames, height, width = shape
+        slots = math.ceil(num_frames / self.temporal_patch_size)
+        return slots * (height // self.patch_size) * (width // self.patch_size)
 
     def cut(self, x: Float[Tensor, "b c f h w"]) -> Patches:
         """Clips to patches, frame by frame and row by row."""

@@ -7,10 +7,9 @@ import copy
 import functools
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rin.nn import RIN
-from rin.training.sharding import own
+from rin.training.sharding import local
 
 
 def average_decay(update: int, decay: float, warmup: bool) -> float:
@@ -29,7 +28,7 @@ class Average:
     networks are, and each process averages its own rows.
     """
 
-    def __init__(self, model: RIN, decay: float, warmup: bool) -> None:
+    def __init__(self, model: nn.Module, decay: float, warmup: bool) -> None:
         self.decay, self.warmup = decay, warmup
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._source = model
@@ -47,4 +46,4 @@ class Average:
         """Takes in the weights after an update, counted from 0."""
         share = 1 - average_decay(update, self.decay, self.warmup)
         averaged, followed = self._weights
-        torch._foreach_lerp_([own(weight) for weight in averaged], [own(weight) for weight in followed], share)
+        torch._foreach_lerp_([local(weight) for weight in averaged], [local(weight) for weight in followed], share)

@@ -8,6 +8,7 @@ Where weights are sharded, every process writes a file of its own rows, and any 
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +22,10 @@ from torch import Tensor
 
 from rin.core.distributed import first_says, gather, is_first, rank, sum_over_processes, wait_for_all, world_size
 from rin.core.errors import RinError
-from rin.core.files import UNFINISHED, discard, flush, flush_folder
+from rin.core.files import UNFINISHED, check_file, discard, flush, flush_folder
 from rin.core.progress import LOGGER
+from rin.core.strict_json import read_json
+from rin.training.rows import joined
 
 FOLDER = "checkpoints"
 """Where the checkpoints of a run are, in its folder."""
@@ -35,7 +38,7 @@ MODEL, AVERAGE, OPTIMISER = "model", "average", "optimiser"
 DAMAGED = ".damaged"
 """How the name of a checkpoint that was set aside ends; the next one that is written takes its place."""
 
-_NAME = re.compile(r"step-(\d{9})")
+_NAME = re.compile(r"step-([0-9]{9})")
 
 Result = TypeVar("Result")
 
@@ -149,6 +152,7 @@ def _file_name(name: str, shard: int, shards: int) -> str:
 
 
 def _digest(path: Path) -> bytes:
+    check_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
@@ -221,22 +225,25 @@ def _set_aside(checkpoint: Path) -> None:
         raise RinError(f"cannot set aside the damaged checkpoint {checkpoint}: {error}") from error
 
 
-def damage(checkpoint: Path, only: str = "", share: bool = False) -> str | None:
+def damage(checkpoint: Path, only: str = "", share: bool = False, most: int = sys.maxsize) -> str | None:
     """What is wrong with a checkpoint; None if its files are those that were written.
 
     Args:
         checkpoint: its folder.
         only: look at the file of this name alone, in all its shards.
         share: look at this process's share of the files, while the other processes look at theirs.
+        most: bytes that a file can have; larger ones are not read.
     """
     try:
         written = _read_state(checkpoint)
         files: dict[str, str] = written["files"]
-        shards = int(written["shards"])
+        shards = written["shards"]
         names = [_file_name(only, shard, shards) for shard in range(shards)] if only else sorted(files)
         for name in names[rank() :: world_size()] if share else names:
             if Path(name).name != name:
                 return f"{name!r} is no file of a checkpoint"
+            if (size := (checkpoint / name).stat().st_size) > most:
+                return f"{name} has {size} bytes"
             if _digest(checkpoint / name).hex() != files[name]:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -268,37 +275,15 @@ def read(checkpoint: Path, name: str, sharded: bool = False) -> dict[str, Tensor
         RinError: it is damaged.
     """
     try:
-        shards = int(_read_state(checkpoint)["shards"])
+        shards = _read_state(checkpoint)["shards"]
         with ExitStack() as opened:
             files = [
                 opened.enter_context(safe_open(checkpoint / _file_name(name, shard, shards), framework="pt"))
                 for shard in range(shards)
             ]
-            return {key: _join([file.get_slice(key) for file in files], sharded) for key in files[0].keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            return {key: joined([file.get_slice(key) for file in files], sharded) for key in files[0].keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _damaged(checkpoint, error) from error
-
-
-def _join(slices: list[Any], sharded: bool) -> Tensor:
-    """Rows that lie in several files, one file after the other: all of them, or this process's."""
-    if not slices[0].get_shape():
-        return slices[0][...]  # a number, the same in every file
-    counts = [part.get_shape()[0] for part in slices]
-    wanted = rows_of(sum(counts)) if sharded else range(sum(counts))
-    found: list[Tensor] = []
-    start = 0
-    for part, count in zip(slices, counts, strict=True):
-        first, last = max(wanted.start - start, 0), min(wanted.stop - start, count)
-        if first < last:
-            found.append(part[first:last])
-        start += count
-    return torch.cat(found) if found else slices[0][0:0]
-
-
-def rows_of(count: int) -> range:
-    """The rows of a tensor of `count` that FSDP gives this process: torch.chunk's, which may be none."""
-    size = -(-count // world_size())
-    return range(min(rank() * size, count), min((rank() + 1) * size, count))
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,9 +293,12 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:
-    content = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    content = read_json(checkpoint / STATE)
     if sealed({name: content[name] for name in ("files", "shards", "state")}) != content:
         raise ValueError(f"{STATE} is not what was written")
+    shards, files = content["shards"], content["files"]
+    if type(shards) is not int or not 1 <= shards <= len(files):
+        raise ValueError(f"{STATE} tells of {shards} shards in {len(files)} files")
     return content
 
 

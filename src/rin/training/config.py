@@ -4,21 +4,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rin.core.compute import Compile, Precision
+from rin.core.configs import changeable, check_fields
 from rin.core.errors import RinError
+from rin.core.seeds import NOISE_VERSION
 from rin.training.lr_schedules import parse_lr_schedule
+
+_MOST = 1_000_000
+"""Examples of an update, and rates and norms: no run has more, and float32 has room for their products."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How a model is trained, and what a run writes down."""
 
-    num_steps: int = 150_000
+    num_steps: int = changeable(150_000)
     """Updates in all."""
 
     batch_size: int = 256
     """Examples of one update, over all processes and accumulation steps."""
 
-    accumulation_steps: int = 1
+    accumulation_steps: int = changeable(1)
     """Parts that the batch is computed in, one after the other, to save memory; together with the number of processes
     they divide `batch_size`."""
 
@@ -46,6 +51,10 @@ class TrainingConfig:
     eps: float = 1e-8
     """Added to the root of the second moment."""
 
+    clip_norm: float = 0.0
+    """Scale the gradients of an update down to this norm, taken over all weights together; 0 for never. With LAMB the
+    original does not."""
+
     average_decay: float = 0.9999
     """Decay of the averaged weights, which are what one samples from."""
 
@@ -56,45 +65,50 @@ class TrainingConfig:
     average_warmup: bool = False
     """Start the average at a low decay and raise it; for short runs, whose plain average is still its own start."""
 
-    parallel: Literal["ddp", "fsdp"] = "ddp"
+    parallel: Literal["ddp", "fsdp"] = changeable("ddp")
     """How the processes of torchrun share a model. ddp: each has all of it; fsdp: each has a part of weights,
     gradients, optimiser and average (FSDP2), for models that do not fit."""
 
     precision: Precision = "auto"
     """bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
 
-    compile: Compile = "auto"
+    compile: Compile = changeable("auto")
     """Go through torch.compile; auto: on a CUDA device. It changes rounding, and which numbers dropout drops."""
 
-    recompute_blocks: bool = False
+    recompute_blocks: bool = changeable(False)
     """Compute each block's inner results anew in the backward pass: less memory, about a fourth more computation."""
 
     deterministic: bool = False
     """Bit-equal repetition on a GPU too, at a cost; a CPU always repeats."""
 
-    log_every: int = 100
+    noise_version: Literal[1, 2] = NOISE_VERSION
+    """Of the noise of training and held-out losses: 2 keeps it apart from sampling's, 1 is that of runs from before. A
+    run keeps the one that it began with."""
+
+    log_every: int = changeable(100)
     """Updates between lines of the log."""
 
-    held_out_every: int = 2_000
+    held_out_every: int = changeable(2_000)
     """Updates between losses on held-out examples by noise level; 0 for none."""
 
-    sample_every: int = 10_000
+    sample_every: int = changeable(10_000)
     """Updates between grids of samples; 0 for none."""
 
-    checkpoint_every: int = 2_000
+    checkpoint_every: int = changeable(2_000)
     """Updates between checkpoints; the last update always writes one."""
 
-    keep_checkpoints: int = 3
+    keep_checkpoints: int = changeable(3)
     """Checkpoints kept, the newest ones."""
 
-    keep_checkpoint_every: int = 0
+    keep_checkpoint_every: int = changeable(0)
     """Updates between checkpoints that are kept for good, a multiple of `checkpoint_every`; 0 for none."""
 
-    trackers: tuple[Literal["wandb", "trackio"], ...] = ()
+    trackers: tuple[Literal["wandb", "trackio"], ...] = changeable(())
     """Where to log beside log.jsonl and TensorBoard; each is an extra to be installed."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be trained."""
+        check_fields(self, "training")
         parse_lr_schedule(self.lr_schedule)
         for name in (
             "num_steps",
@@ -128,8 +142,14 @@ class TrainingConfig:
             )
         if not (len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)):
             raise RinError(f"training.betas {self.betas}: take two numbers from 0 to below 1")
-        if not 0 < self.learning_rate < float("inf"):
-            raise RinError(f"training.learning_rate {self.learning_rate}: take a number above 0")
+        for name in ("learning_rate", "eps"):
+            if getattr(self, name) <= 0:
+                raise RinError(f"training.{name} {getattr(self, name)}: take a number above 0")
+        for name in ("batch_size", "learning_rate", "eps", "weight_decay", "lr_end_factor", "clip_norm"):
+            if getattr(self, name) > _MOST:
+                raise RinError(f"training.{name} {getattr(self, name)}: take {_MOST:,} at most")
+        if self.clip_norm < 0:
+            raise RinError(f"training.clip_norm {self.clip_norm}: take a norm above 0, or 0 for no clipping")
         if not 0 <= self.average_decay < 1:
             raise RinError(f"training.average_decay {self.average_decay}: take a number from 0 to below 1")
         if not all(0 <= decay < 1 for decay in self.further_decays):

@@ -22,10 +22,10 @@ from typing import Any
 from PIL import Image
 
 from rin.core.errors import RinError
-from rin.core.files import written_whole
+from rin.core.files import check_file, written_whole
 from rin.core.progress import LOGGER
 from rin.core.shapes import Pictures
-from rin.evaluation.pictures import to_image
+from rin.sampling.pictures import to_image
 from rin.training.trackers import Tracker
 
 LOG = "log.jsonl"
@@ -102,7 +102,7 @@ class Log:
         Raises:
             RinError: the disk is full or cannot be written.
         """
-        under_way, told = sys.exception() is not None, self._failed
+        under_way, failed_before = sys.exception() is not None, self._failed
         for tracker in self._trackers:
             tracker.finish(failed=under_way)
         try:
@@ -111,7 +111,7 @@ class Log:
         except RinError as error:
             if not under_way:
                 raise
-            if not told:  # a full disk is told of once
+            if not failed_before:  # a full disk is told of once
                 LOGGER.warning("%s", error)
 
     @contextmanager
@@ -183,15 +183,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         RinError: the file cannot be read.
     """
     try:
+        check_file(path)
         written = path.read_bytes().splitlines() if path.exists() else []
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise RinError(f"cannot read the log {path}: {error}") from error
     lines: list[dict[str, Any]] = []
     for line in written:
         with suppress(ValueError, RecursionError):  # text that is no text is a ValueError too
-            found = json.loads(line)
-            if isinstance(found, dict) and isinstance(found.get("step"), int):
-                lines.append(found)
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                lines.append(record)
     if len(lines) < len(written) - 1:  # the last one may be torn
         LOGGER.warning("%d lines of %s are damaged and passed over", len(written) - len(lines), path)
     return lines

@@ -1,4 +1,4 @@
-"""LAMB as RINs are trained with it, and which weights decay."""
+"""LAMB as RINs are trained with it, which weights decay, and what happens to gradients before."""
 
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 # PyTorch has its multi-tensor operations under private names only.
@@ -14,6 +14,9 @@ from rin.core.distributed import sum_over_processes
 from rin.core.errors import RinError
 from rin.training.config import TrainingConfig
 from rin.training.muon import Muon
+
+IGNORES_FOUND_INF = ("mps",)
+"""Kinds of device whose fused kernels take `found_inf` and do not look at it: Apple's Metal."""
 
 
 class Lamb(torch.optim.Optimizer):
@@ -115,10 +118,19 @@ def make_optimiser(
 ) -> Lamb | Muon | torch.optim.AdamW:
     """The configured optimiser over a model's weights, or this process's rows of them.
 
+    Where its `found_inf` is 1, a step leaves weights and moments as they are, on every kind of device.
+
     Raises:
         RinError: Muon is to see rows alone.
     """
-    groups = parameter_groups(weights, config.weight_decay)
+    weights = list(weights)
+    optimiser = _optimiser(config, parameter_groups(weights, config.weight_decay), sharded)
+    if any(weight.device.type in IGNORES_FOUND_INF for weight in weights):
+        put_back_what_is_skipped(optimiser)
+    return optimiser
+
+
+def _optimiser(config: TrainingConfig, groups: list[dict[str, Any]], sharded: bool) -> Lamb | Muon | torch.optim.AdamW:
     if config.optimiser == "lamb":
         return Lamb(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, sharded=sharded)
     if config.optimiser == "muon":
@@ -126,6 +138,45 @@ def make_optimiser(
             raise RinError("training.optimiser muon needs whole matrices: take training.parallel ddp")
         return Muon(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
+
+
+def put_back_what_is_skipped(optimiser: torch.optim.Optimizer) -> None:
+    """Makes an optimiser skip an update whose `found_inf` is 1 where PyTorch's fused kernels do not look at it.
+
+    Weights and moments are copied before every step and selected after it, without waiting for the device. Gradients
+    become zeros, so that the moments that a first step makes are zeros too.
+    """
+    before: list[tuple[Tensor, Tensor]] = []
+
+    def keep(*_: Any) -> None:
+        before.clear()
+        found_inf: Tensor | None = getattr(optimiser, "found_inf", None)
+        if found_inf is None:
+            return
+        weights = [w for group in optimiser.param_groups for w in group["params"] if w.grad is not None]
+        state = [value for weight in weights for value in optimiser.state[weight].values()]
+        before.extend((tensor, tensor.detach().clone()) for tensor in (*weights, *state))
+        for weight in weights:
+            weight.grad.copy_(torch.where(found_inf > 0, 0, weight.grad))
+
+    @torch.no_grad()
+    def put_back(*_: Any) -> None:
+        for tensor, kept in before:
+            tensor.copy_(torch.where(optimiser.found_inf > 0, kept, tensor))  # pyright: ignore[reportAttributeAccessIssue]
+
+    optimiser.register_step_pre_hook(keep)
+    optimiser.register_step_post_hook(put_back)
+
+
+def clip(gradients: Sequence[Tensor], norm: Float[Tensor, ""], largest: float) -> None:
+    """Scales gradients in place so that their norm is at most `largest`, as `torch.nn.utils.clip_grad_norm_` does.
+
+    Args:
+        gradients: this process's, or its rows of them.
+        norm: the norm of all gradients together, of all processes; one that is not finite leaves none finite.
+        largest: above 0.
+    """
+    torch._foreach_mul_(list(gradients), (largest / (norm + 1e-6)).clamp(max=1.0))
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -140,10 +191,17 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, weights: Mapping[str, Te
 def restore_optimiser(
     optimiser: torch.optim.Optimizer, weights: Mapping[str, Tensor], tensors: dict[str, Tensor], step: int
 ) -> None:
-    """Puts back what `optimiser_tensors` took, after `step` updates."""
+    """Puts back what `optimiser_tensors` took, after `step` updates.
+
+    Raises:
+        KeyError: a tensor is of a weight that there is not.
+        ValueError: one is no number a weight has, or has another shape.
+    """
     for key, value in tensors.items():
         name, _, part = key.rpartition("/")
         weight = weights[name]
+        if value.shape not in ((), weight.shape) or not value.is_floating_point():
+            raise ValueError(f"{key} has {tuple(value.shape)} {value.dtype}, its weight {tuple(weight.shape)}")
         optimiser.state[weight][part] = value.to(weight.device)
     for group in optimiser.param_groups:
         if "step" in group:

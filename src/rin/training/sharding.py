@@ -13,7 +13,7 @@ from rin.core.errors import RinError
 from rin.nn import RIN
 
 
-def own_places(batch_size: int, accumulation_steps: int) -> list[range]:
+def local_places(batch_size: int, accumulation_steps: int) -> list[range]:
     """The places of the global batch that this process computes, part by part.
 
     Raises:
@@ -31,7 +31,7 @@ def own_places(batch_size: int, accumulation_steps: int) -> list[range]:
     ]
 
 
-def distribute(model: RIN, sharded: bool) -> nn.Module:
+def distribute(model: nn.Module, sharded: bool) -> nn.Module:
     """What to call in training in place of a model, so that gradients are the mean over all processes.
 
     With `sharded`, every process keeps a part of each of the model's weights from here on; without, all of them.
@@ -42,23 +42,24 @@ def distribute(model: RIN, sharded: bool) -> nn.Module:
     if world_size() == 1:
         return model
     # they never get a gradient, for which DDP would wait
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, model.unused_weights())  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
+    unused = model.unused_weights() if isinstance(model, RIN) else []
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, unused)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
 
-def shard(model: RIN) -> None:
-    """Leaves a part of each weight in every process (FSDP2): a block's are put together while it computes."""
+def shard(model: nn.Module) -> None:
+    """Leaves a part of each weight in every process (FSDP2): a RIN's block's are put together while it computes."""
     from torch.distributed.fsdp import fully_shard
 
     # nothing is written in place into what a RIN returns
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
-    for part in (*model.blocks, model):
+    for part in (*(model.blocks if isinstance(model, RIN) else ()), model):
         # PyTorch would leave the outermost part's weights whole after a forward pass without a backward one, and
         # whoever then looks them up, an average or a checkpoint, would get copies that nothing follows
         fully_shard(part, reshard_after_forward=True)
 
 
-def own(tensor: Tensor) -> Tensor:
+def local(tensor: Tensor) -> Tensor:
     """This process's rows of a sharded tensor, in the same memory; any other tensor as it is."""
     if world_size() == 1:
         return tensor
@@ -67,12 +68,12 @@ def own(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def own_rows(model: nn.Module) -> dict[str, Tensor]:
+def local_rows(model: nn.Module) -> dict[str, Tensor]:
     """This process's rows of every weight, by name, without a graph."""
-    return {name: own(weight.detach()) for name, weight in model.named_parameters()}
+    return {name: local(weight.detach()) for name, weight in model.named_parameters()}
 
 
-class OwnWeights:
+class LocalWeights:
     """The weights as an optimiser is to see them: plain tensors, of which each process may hold a part.
 
     Args:
@@ -84,7 +85,9 @@ class OwnWeights:
         self._sharded = sharded
         self._weights = dict(model.named_parameters())
         self.parts: dict[str, Tensor] = (
-            {name: rows.requires_grad_() for name, rows in own_rows(model).items()} if sharded else dict(self._weights)
+            {name: rows.requires_grad_() for name, rows in local_rows(model).items()}
+            if sharded
+            else dict(self._weights)
         )
         """By name; those of a model that is not sharded are its own weights."""
 
@@ -92,8 +95,8 @@ class OwnWeights:
         """Gives every part its own rows of the gradient, and returns all that there are."""
         if self._sharded:
             for name, weight in self._weights.items():
-                self.parts[name].data = own(weight.detach())  # FSDP may have moved it
-                self.parts[name].grad = None if weight.grad is None else own(weight.grad)
+                self.parts[name].data = local(weight.detach())  # FSDP may have moved it
+                self.parts[name].grad = None if weight.grad is None else local(weight.grad)
         return [part.grad for part in self.parts.values() if part.grad is not None]
 
 
@@ -105,8 +108,10 @@ def squared_norm(tensors: Iterable[Tensor], where: torch.device) -> Tensor:
 
 def load_rows(model: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
     """Puts this process's rows of every weight in place; False if they are another network's."""
-    rows = own_rows(model)
+    rows = local_rows(model)
     if {name: part.shape for name, part in rows.items()} != {name: part.shape for name, part in tensors.items()}:
+        return False
+    if not all(tensor.is_floating_point() for tensor in tensors.values()):
         return False
     for name, part in rows.items():
         part.copy_(tensors[name])

@@ -18,6 +18,7 @@ from PIL import Image
 from rin.core.errors import RinError
 from rin.core.files import written_whole
 from rin.core.progress import LOGGER
+from rin.core.strict_json import read_json
 
 IDS = "trackers.json"
 """Where the ids of a run at its trackers are, in the run's folder: a resumed run goes on in the same ones."""
@@ -137,7 +138,7 @@ def _run_id(name: str, folder: Path) -> str:
     """The id of this run at a tracker, drawn when it is first asked for."""
     path = folder / IDS
     try:
-        ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        ids = read_json(path) if path.exists() else {}
         if name not in ids:
             ids[name] = secrets.token_hex(4)
             with written_whole(path) as temporary:

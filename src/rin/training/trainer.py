@@ -10,35 +10,38 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from rin.core.compute import autocast_to, compiled, compiles, device, uses_bfloat16
 from rin.core.distributed import LargestOfAll, sum_over_processes, world_size
 from rin.core.errors import RinError, StoppedError
+from rin.core.kind import Kind
 from rin.core.launch import naming_the_dead
 from rin.core.progress import LOGGER
-from rin.core.seeds import Chance, torch_seed
-from rin.core.shapes import Labels, Media
+from rin.core.seeds import Chance, Purpose, noise_purpose, torch_seed
+from rin.core.shapes import Labels, Stored
 from rin.core.signals import listening
+from rin.costs.operations import update_operations
 from rin.data import Batch, OpenedData, joint_batches, on_device
 from rin.diffusion import Diffusion
 from rin.diffusion.loss import fixed_share
-from rin.evaluation.cost import update_operations
 from rin.nn import RIN
+from rin.sampling.pipeline import Pipeline
+from rin.sampling.previews import draw_previews, write_previews
 from rin.training import checkpoint
 from rin.training.average import Average
+from rin.training.checks import check_condition, check_keeps_all
 from rin.training.config import TrainingConfig
-from rin.training.held_out import examples_of, held_out_losses
+from rin.training.held_out import held_out_losses
 from rin.training.lr_schedules import learning_rate
-from rin.training.optim import make_optimiser, optimiser_tensors, restore_optimiser
-from rin.training.reports import Reports
-from rin.training.samples import keep, samples
+from rin.training.optim import clip, make_optimiser, optimiser_tensors, restore_optimiser
+from rin.training.reporter import Reporter
 from rin.training.sharding import (
-    OwnWeights,
+    LocalWeights,
     distribute,
     load_rows,
-    own_places,
-    own_rows,
+    local_places,
+    local_rows,
     shard,
     squared_norm,
     sums_gradients,
@@ -58,36 +61,44 @@ class Trainer:
 
     Args:
         config: how to train.
-        model: the network with its initial weights, the same in every process.
-        process: its diffusion.
+        kind: what the network draws, and on what condition.
+        model: the network with its initial weights, the same in every process: a RIN, or any other `Denoiser`.
+        diffusion: its diffusion.
         data: what to train on, and what is held out.
         folder: the run's folder, which every process sees.
         seed: of all that is random.
-        flip: flip half of the examples.
+        flip: mirror half of the images or clips, left to right.
 
     Raises:
-        RinError: the batch cannot be split evenly over accumulation steps and processes.
+        RinError: the batch cannot be split evenly over accumulation steps and processes, or the network takes
+            embeddings.
     """
 
     def __init__(
         self,
         config: TrainingConfig,
-        model: RIN,
-        process: Diffusion,
+        kind: Kind,
+        model: nn.Module,
+        diffusion: Diffusion,
         data: OpenedData,
         folder: Path,
         seed: int,
         flip: bool,
     ) -> None:
-        self.config, self.process = config, process
+        check_condition(kind)
+        check_keeps_all(model)
+        self.config, self.kind, self.diffusion = config, kind, diffusion
         self.folder, self.seed, self.flip = folder, seed, flip
         self.device = device()
-        self.parts = own_places(config.batch_size, config.accumulation_steps)
+        self.parts = local_places(config.batch_size, config.accumulation_steps)
         self.data = dataclasses.replace(
             data, training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
         )
         self.model = model.to(self.device).train()
-        self.model.recompute_blocks = config.recompute_blocks
+        if isinstance(self.model, RIN):
+            self.model.recompute_blocks = config.recompute_blocks
+        elif config.recompute_blocks:
+            raise RinError("training.recompute_blocks is for RINs, and this is another network: leave it out")
         self.average = Average(self.model, config.average_decay, config.average_warmup)
         self.averages = {checkpoint.AVERAGE: self.average} | {
             checkpoint.average_of(decay): Average(self.model, decay, config.average_warmup)
@@ -98,15 +109,17 @@ class Trainer:
             for average in self.averages.values():
                 shard(average.model)
         self.network = distribute(self.model, self.sharded)
-        self.weights = OwnWeights(self.model, self.sharded)
+        self.weights = LocalWeights(self.model, self.sharded)
         self.optimiser = make_optimiser(config, self.weights.parts.values(), self.sharded)
         self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
-        self.seed_there = torch.tensor(seed, device=self.device)  # once: a copy to a GPU waits for what it is doing
+        self.seed_on_device = torch.tensor(seed, device=self.device)  # once: a copy to a GPU waits for what it is doing
+        self.noise = noise_purpose(Purpose.TRAINING_NOISE, config.noise_version)
         self.loss_of = self.loss
         if compiles(config.compile, self.device):
             self.loss_of = compiled(self.loss, "the training step")
         self.checkpoints = folder / checkpoint.FOLDER
         self.step = self.last_logged = 0
+        self.is_resumed = False
         self.loss_sum, self.gradient_norm = (torch.zeros((), device=self.device) for _ in range(2))
         self.skips = Skips(self.device)
         if config.deterministic:
@@ -114,50 +127,59 @@ class Trainer:
             torch.use_deterministic_algorithms(True)
 
     def run(self) -> None:
-        """Trains to the end, going on from the newest checkpoint that is whole, if there is one.
+        """Trains to the end, going on from the newest checkpoint that is whole, if there is one, as `resume` does.
 
         Raises:
             RinError: the data or the folder fail, or too many updates in a row are not finite.
             StoppedError: a signal asked to leave (see `rin.core.signals`); everything is saved.
         """
-        self.resume()
+        if not self.is_resumed:
+            self.resume()
         stream = joint_batches(
             self.data,
             seed=self.seed,
             batch_size=self.config.batch_size,
             places=torch.cat([torch.arange(part.start, part.stop) for part in self.parts]),
             first_step=self.step,
-            flip=self.flip,
+            flip=self.flip and not self.kind.is_set,
         )
         signals = LargestOfAll()
-        with listening() as asked, closing(stream), self.reports() as reports, naming_the_dead():
+        with listening() as received, closing(stream), self.reporter() as reporter, naming_the_dead():
             while self.step < self.config.num_steps:
-                batch = reports.waits_for(stream)
+                batch = reporter.waits_for(stream)
                 lr = self.update(batch)
                 if self.skips.in_a_row() >= MOST_SKIPPED:
                     raise self.not_finite(batch)
                 if self.due(self.config.log_every) or self.due(self.config.held_out_every):
-                    reports.record(self.record(lr))
+                    reporter.record(self.record(lr))
                 if self.due(self.config.sample_every):
-                    shown = samples(self.average.model, self.process, self.data, self.seed, self.in_bfloat16)
-                    reports.pictures(self.step, *keep(shown, self.folder, self.step))
+                    self.preview(reporter)
                 if self.due(self.config.checkpoint_every):
                     self.save()
-                    reports.saved(self.step)
-                reports.advance()
-                if signal := signals.before(asked.signal):
-                    raise self.stopped(signal, reports)
+                    reporter.saved(self.step)
+                reporter.advance()
+                if signal := signals.before(received.signal):
+                    raise self.stopped(signal, reporter)
             signals.last()
 
-    def reports(self) -> Reports:
-        """What tells how the run goes."""
-        config = self.config
-        operations = partial(
-            update_operations, self.model.config, self.process.config, config.batch_size, config.recompute_blocks
-        )
-        shown = {name: dataclasses.asdict(part) for name, part in
-                 (("model", self.model.config), ("diffusion", self.process.config), ("training", config))}  # fmt: skip
-        return Reports(self.folder, config, self.step, operations, self.data.training, self.device, shown)
+    def reporter(self) -> Reporter:
+        """The reporter of this run: progress bar, log, trackers and status."""
+        config, operations = self.config, None
+        shown = {"diffusion": dataclasses.asdict(self.diffusion.config), "training": dataclasses.asdict(config)}
+        if isinstance(self.model, RIN):
+            shown["model"] = dataclasses.asdict(self.model.config)
+            operations = partial(
+                update_operations, self.model.config, self.diffusion.config, config.batch_size, config.recompute_blocks
+            )
+        return Reporter(self.folder, config, self.step, operations, self.data.training, self.device, shown)
+
+    def preview(self, reporter: Reporter) -> None:
+        """Draws samples to look at, in the run's folder and by its reporter."""
+        pipeline = Pipeline(self.average.model, self.diffusion, self.kind)
+        previews = draw_previews(pipeline, self.data, self.seed, self.config.precision)
+        if previews is not None:
+            write_previews(previews, self.folder, self.step)
+            reporter.pictures(self.step, *previews)
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many updates is due, as everything is after the last."""
@@ -188,6 +210,8 @@ class Trainer:
             loss += part.detach()
         gradients = self.weights.take_gradients()
         loss, self.gradient_norm = self.over_processes(loss, squared_norm(gradients, self.device))
+        if config.clip_norm:
+            clip(gradients, self.gradient_norm, config.clip_norm)
         skipped = 1 - (loss.isfinite() & self.gradient_norm.isfinite()).float()
         self.optimiser.found_inf = skipped  # pyright: ignore[reportAttributeAccessIssue]
         self.optimiser.step()
@@ -210,23 +234,24 @@ class Trainer:
         rows = slice(number * len(part), (number + 1) * len(part))
         media, labels = (values[rows].to(self.device, non_blocking=True) for values in (batch.media, batch.labels))
         step = torch.full((), self.step, device=self.device)  # a tensor, to be no constant of compiled code
-        chance = Chance(self.seed_there, step, torch.arange(part.start, part.stop, device=self.device))
-        self_cond = fixed_share(self.process.config, part, self.device)
+        chance = Chance(self.seed_on_device, step, torch.arange(part.start, part.stop, device=self.device))
+        self_cond = fixed_share(self.diffusion.config, part, self.device)
         torch.manual_seed(torch_seed(self.seed, self.step, part.start))  # dropout and stochastic depth
         return self.loss_of(media, labels, chance, self_cond)
 
     def loss(
-        self, media: Media, labels: Labels, chance: Chance, self_cond: Int[Tensor, "k"] | None
+        self, media: Stored, labels: Labels, chance: Chance, self_cond: Int[Tensor, "k"] | None
     ) -> Float[Tensor, ""]:
         """The mean loss of some pictures or clips: all of it on the device, to be compiled as a whole."""
         with autocast_to(self.in_bfloat16, self.device):
-            x_0, condition = examples_of(self.model.config, media, labels)
-            return self.process.loss(self.network, x_0, condition, self_cond=self_cond, chance=chance)
+            x_0, condition = self.kind.examples(media, labels)
+            noise = chance.normal(self.noise, x_0.shape[1:])
+            return self.diffusion.loss(self.network, x_0, condition, noise=noise, self_cond=self_cond, chance=chance)
 
     def record(self, lr: float) -> dict[str, Any]:
         """A line of the log: the mean loss since the line before, norms, and the held-out losses where they are due."""
         taken = self.step - self.last_logged - self.skips.since_line()
-        squares = squared_norm(own_rows(self.model).values(), self.device)
+        squares = squared_norm(local_rows(self.model).values(), self.device)
         weight_norm = (sum_over_processes(squares) if self.sharded else squares).sqrt()
         record: dict[str, Any] = {
             "step": self.step,
@@ -241,8 +266,9 @@ class Trainer:
         self.last_logged = self.step
         if self.due(self.config.held_out_every) and len(self.data.held_out):
             losses = held_out_losses(
-                self.average.model, self.process, self.data.held_out, len(self.parts[0]), self.device
-            )
+                self.average.model, self.diffusion, self.kind, self.data.held_out, len(self.parts[0]), self.device,
+                self.config.noise_version,
+            )  # fmt: skip
             record["held_out_loss"] = sum(losses.values()) / len(losses)
             record["held_out_loss_by_t"] = losses
         return record
@@ -250,8 +276,8 @@ class Trainer:
     def save(self) -> Path:
         """Writes a checkpoint."""
         tensors = {
-            checkpoint.MODEL: own_rows(self.model),
-            **{name: own_rows(average.model) for name, average in self.averages.items()},
+            checkpoint.MODEL: local_rows(self.model),
+            **{name: local_rows(average.model) for name, average in self.averages.items()},
             checkpoint.OPTIMISER: optimiser_tensors(self.optimiser, self.weights.parts),
         }
         state = {
@@ -272,11 +298,22 @@ class Trainer:
         """Goes on from the newest checkpoint that is whole, if there is one.
 
         Raises:
-            RinError: every checkpoint is damaged, or the training set has changed.
+            RinError: every checkpoint is damaged, or the newest is another run's, or the training set has changed.
         """
         newest = checkpoint.newest_whole(self.checkpoints)
+        self.is_resumed = True
         if newest is None:
             return
+        try:
+            self._restore(newest)
+        except RinError:
+            raise
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RinError(f"{newest} was not written by this run ({error!r}): take another --out") from error
+        LOGGER.info("going on from step %d", self.step)
+
+    def _restore(self, newest: Path) -> None:
+        """Puts back what `save` wrote."""
         state = checkpoint.state(newest)
         for name, now in (("examples", self.data.training), ("pictures", self.data.pictures or ())):
             if state[name] != len(now):
@@ -291,18 +328,19 @@ class Trainer:
             if not load_rows(model, checkpoint.read(newest, name, self.sharded)):
                 raise RinError(f"{newest} holds the weights of another network: it was not written by this run")
         self.step, self.last_logged = state["step"], state["last_logged"]
+        if self.step != checkpoint.step_of(newest):
+            raise ValueError(f"it tells of step {self.step}")
         self.loss_sum.fill_(state["loss_sum"])
         self.skips.restore(state["skips"])
         tensors = checkpoint.read(newest, checkpoint.OPTIMISER, self.sharded)
         restore_optimiser(self.optimiser, self.weights.parts, tensors, self.step - self.skips.in_all())
-        LOGGER.info("going on from step %d", self.step)
 
-    def stopped(self, signal: int, reports: Reports) -> StoppedError:
+    def stopped(self, signal: int, reporter: Reporter) -> StoppedError:
         """What ends a run that a signal asked to leave; everything is saved."""
         saved = checkpoint.path_of(self.checkpoints, self.step)
         if checkpoint.latest(self.checkpoints) != saved:
             self.save()
-            reports.saved(self.step)
+            reporter.saved(self.step)
         name = Signals(signal).name
         return StoppedError(
             f"stopped by {name} after step {self.step}, saved as {saved}; the same command goes on", signal

@@ -1,0 +1,98 @@
+"""The kind of data that a model works on, by shape: the one place that tells images, video and sets apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rin.core.denoiser import Condition
+from rin.core.pixels import to_floats
+from rin.core.shapes import Examples, Labels, Stored
+
+
+def is_video(shape: Sequence[int]) -> bool:
+    """Whether it is the shape of a clip (c f h w)."""
+    return len(shape) == 4
+
+
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether it is the shape of an image (c h w)."""
+    return len(shape) == 3
+
+
+def is_set(shape: Sequence[int]) -> bool:
+    """Whether it is the shape of a set of vectors (n c)."""
+    return len(shape) == 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a model draws, and on what condition."""
+
+    shape: tuple[int, ...]
+    """Of one sample: an image (c h w), a clip (c f h w) without its context, or a set (n c)."""
+
+    num_classes: int = 0
+    """Classes of the condition; 0 for none."""
+
+    num_context_frames: int = 0
+    """Clean frames that come before those of a clip."""
+
+    num_condition_tokens: int = 0
+    """Tokens of an embedding condition; 0 for none."""
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it draws clips."""
+        return is_video(self.shape)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it draws images."""
+        return is_image(self.shape)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it draws sets of vectors."""
+        return is_set(self.shape)
+
+    @property
+    def noun(self) -> str:
+        """What its samples are called, in the plural."""
+        return "clips" if self.is_video else "pictures" if self.is_image else "sets"
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip that are drawn at once; 1 for all else."""
+        return self.shape[1] if self.is_video else 1
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Of one example of the data to learn from: a clip's context frames and those to predict."""
+        return self.with_frames(self.num_context_frames + self.num_frames) if self.is_video else self.shape
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Of one frame of a clip (c h w); of anything else, its shape."""
+        return (self.shape[0], *self.shape[2:]) if self.is_video else self.shape
+
+    def with_frames(self, num_frames: int) -> tuple[int, ...]:
+        """The shape of a clip of so many frames (c f h w)."""
+        return (self.shape[0], num_frames, *self.shape[2:])
+
+    def examples(self, stored: Stored, labels: Labels) -> tuple[Examples, Condition]:
+        """Data as the model learns from it, in [-1, 1], and its condition.
+
+        The first frames of a clip are the context of those after them. To a model of clips an image is a clip of one
+        frame, which has no context. A model without classes is given no labels.
+
+        Args:
+            stored: examples of `data_shape`; for a model of clips also images (b c h w).
+            labels: their classes, -1 for none (b).
+        """
+        x = stored if stored.is_floating_point() else to_floats(stored)
+        known = labels if self.num_classes else None
+        if not self.is_video:
+            return x, Condition(labels=known)
+        if is_image(stored.shape[1:]):
+            return x[:, :, None], Condition(labels=known)
+        context = x[:, :, : self.num_context_frames] if self.num_context_frames else None
+        return x[:, :, self.num_context_frames :], Condition(labels=known, context=context)

@@ -1,0 +1,1 @@
+"""What networks cost: operations and memory, counted without computing."""

@@ -1,0 +1,203 @@
+"""A configuration's source: which kind it is, and its splits, each to be opened by a call."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rin.core.errors import RinError
+from rin.data.built_in import open_built_in
+from rin.data.config import BUILT_IN, ClipsConfig, DataConfig
+from rin.data.decoding import BrokenMediaError, Footage, Shape, is_deep_grey_file, printable
+from rin.data.encoded import Encoded, FileKind
+from rin.data.folders import PICTURE_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, files_in, of_other_kinds, open_folder
+from rin.data.prepared import cut_by, is_prepared, open_split, read_set
+from rin.data.streaming import streamed_splits
+from rin.data.tables import open_dataset, open_hub, open_parquet, parquet_splits
+from rin.data.tars import open_tars
+from rin.data.video_sets import all_clips, first_clips
+
+_COMPRESSED_TAR = re.compile(r"\.(tgz|tar\.(gz|bz2|xz|zst|lzma))$")
+_TAKES_CLIPS = "clips of several frames are wanted"
+_TAKES_PICTURES = "pictures are wanted"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
+
+
+def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Encoded]]:
+    """The splits of a set, each to be opened by a call; a set without splits is the one to train on.
+
+    The shape is that of the pictures (c h w) or clips (c f h w) that are wanted. Clips are cut out of videos, all that
+    there are in each; where parquet files are streamed, one row gives the first clip of its video, for to know how
+    many there are would take to read everything.
+
+    Raises:
+        RinError: there is no such set, or it cannot be read.
+    """
+    path = Path(os.path.expanduser(config.path))
+    is_prepared_set = os.path.isdir(path) and is_prepared(path)
+    if (
+        config.value_range
+        and not config.pictures_path
+        and (config.path in BUILT_IN or is_prepared_set or len(shape) == 4)
+    ):
+        raise RinError(
+            f"data.value_range is for pictures that are decoded, and {printable(config.path)} has 8 bits: leave it out"
+        )
+    if config.column and (config.path in BUILT_IN or is_prepared_set):
+        raise _no_columns(config)
+    if config.path in BUILT_IN:
+        return {config.split: partial(open_built_in, config, shape)}
+    if is_prepared_set:
+        stored = read_set(path)
+        how_cut(config)  # nothing can be cut in another way any more
+        return {split: partial(open_split, path, stored, split) for split in stored["splits"]}
+    kind = "video" if len(shape) == 4 else "picture"
+    if config.stream:
+        splits = streamed_splits(config.path, config.split, kind, config.column)
+    elif os.path.isdir(path):
+        splits = _splits_of_folder(path, config, kind)
+    elif os.path.isfile(path):
+        splits = _splits_of_file(path, config, kind)
+    elif _HUB_NAME.fullmatch(config.path):
+        hub = open_hub(config.path)
+        splits = {
+            split: partial(open_dataset, hub[split], f"{config.path} ({split})", kind, config.column) for split in hub
+        }
+    else:
+        known = '"digits" is built in, and sets on the Hub have names like "owner/name"'
+        raise RinError(f"no such folder, file or known set {printable(config.path)!r}: {known}")
+    return (
+        {split: partial(_clips, opened, config, shape) for split, opened in splits.items()}
+        if kind == "video"
+        else {split: partial(_of_range, opened, config) for split, opened in splits.items()}
+    )
+
+
+def how_cut(config: DataConfig) -> ClipsConfig:
+    """How clips are cut out of videos: as configured; those of a prepared set as they were when it was made.
+
+    Raises:
+        RinError: the set's were cut in another way than the configuration asks for.
+    """
+    path = Path(os.path.expanduser(config.path))
+    if config.path in BUILT_IN or not (os.path.isdir(path) and is_prepared(path)):
+        return config.clips
+    cut, usual = cut_by(read_set(path)), ClipsConfig()
+    if config.clips not in (usual, cut):
+        differences = [
+            f"clips.{name} {value} is asked for and was {getattr(cut, name)}"
+            for name, value in vars(config.clips).items()
+            if value != getattr(cut, name)
+        ]
+        raise RinError(
+            f"{printable(path)} was cut when it was prepared ({'; '.join(differences)}): leave the options out, or "
+            "prepare another set with them"
+        )
+    return cut
+
+
+def _of_range(open_pictures: Callable[[], Encoded], config: DataConfig) -> Encoded:
+    """The pictures with the range of their values, and a note of what is black and white by the first of them."""
+    pictures = replace(open_pictures(), value_range=config.value_range)
+    if not len(pictures) or len(pictures.groups):  # to look at one would read a whole group
+        return pictures
+    try:
+        first = pictures.read(int(pictures.rows[0]))
+        is_deep = not isinstance(first, Footage) and is_deep_grey_file(first)
+    except BrokenMediaError:  # it is named when it is decoded
+        return pictures
+    note = ""
+    if config.value_range and not is_deep:
+        note = f"data.value_range is for grey pictures of more than 8 bits, and {pictures.name_at(0)} is none"
+    elif is_deep and not config.value_range:
+        note = "grey pictures of more than 8 bits are black to white as each declares, 16 bits from 0 to 65535: "
+        note += "give --data.value-range (rin prepare: --value-range) if theirs is another"
+    return replace(pictures, notes=(*pictures.notes, note)) if note else pictures
+
+
+def _clips(open_videos: Callable[[], Encoded], config: DataConfig, shape: Shape) -> Encoded:
+    videos = open_videos()
+    if config.stream:
+        return first_clips(videos, config.clips)
+    return all_clips(videos, shape[1], config.clips, config.skip_broken)
+
+
+def _splits_of_file(path: Path, config: DataConfig, kind: FileKind) -> dict[str, Callable[[], Encoded]]:
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        return {config.split: partial(open_parquet, [path], config.memory_gib, kind, config.column)}
+    if ending == ".tar" and kind == "picture":
+        return {config.split: partial(open_tars, [path], config.labels, config.column)}
+    if ending == ".tar":
+        raise _no_videos_in_tars(path)
+    if kind == "video":
+        raise RinError(f"{printable(path)} is a single file: give a folder of videos, or a .parquet file")
+    raise RinError(f"{printable(path)} is a single file: give a folder of images, a .parquet or a plain .tar file")
+
+
+def _splits_of_folder(folder: Path, config: DataConfig, kind: FileKind) -> dict[str, Callable[[], Encoded]]:
+    files = files_in(folder)
+    parquet = [file for file in files if file.suffix.lower() == ".parquet"]
+    tars = [file for file in files if file.suffix.lower() == ".tar"]
+    compressed = [file for file in files if _COMPRESSED_TAR.search(file.name.lower())]
+    has_any = any(file.suffix.lower() in SUFFIXES[kind] for file in files)
+    if tars and kind == "video" and not (parquet or has_any):
+        raise _no_videos_in_tars(folder)
+    if tars and (parquet or has_any):
+        others = "parquet files" if parquet else f"{kind}s"
+        raise RinError(f"{printable(folder)} holds both .tar files and {others}: give a folder with one kind in it")
+    if compressed and (tars or not (parquet or has_any)):
+        raise RinError(f"{printable(compressed[0])} is compressed: unpack it, or make a plain .tar of it")
+    if tars or parquet:
+        return _splits_of_tables(folder, files, config, kind)
+    if not has_any:
+        _refuse_the_other_kind(folder, files, kind)
+    if config.column:
+        raise _no_columns(config)
+    return {config.split: partial(open_folder, folder, kind)}
+
+
+def _splits_of_tables(
+    folder: Path, files: list[Path], config: DataConfig, kind: FileKind
+) -> dict[str, Callable[[], Encoded]]:
+    """The splits of a folder of tars or parquet files; what else is in it is not used."""
+    ending = ".tar" if any(file.suffix.lower() == ".tar" for file in files) else ".parquet"
+    tables = [file for file in files if file.suffix.lower() == ending]
+    others = [file for file in files if file.suffix.lower() != ending]
+    notes = (of_other_kinds(others, f"which are not {ending}"),) if others else ()
+
+    def opened(of_split: list[Path]) -> Encoded:
+        if ending == ".tar":
+            encoded = open_tars(of_split, config.labels, config.column)
+        else:
+            encoded = open_parquet(of_split, config.memory_gib, kind, config.column)
+        return replace(encoded, notes=(*notes, *encoded.notes))
+
+    return {split: partial(opened, of_split) for split, of_split in parquet_splits(folder, tables).items()}
+
+
+def _no_columns(config: DataConfig) -> RinError:
+    return RinError(
+        f"data.column is {config.column!r}, and {printable(config.path)} has no columns, as tables and tars have: "
+        "leave it out"
+    )
+
+
+def _refuse_the_other_kind(folder: Path, files: list[Path], kind: FileKind) -> None:
+    endings = {file.suffix.lower() for file in files}
+    if kind == "picture" and endings & VIDEO_SUFFIXES:
+        raise RinError(
+            f"{printable(folder)} holds videos, and {_TAKES_PICTURES}: give a folder of pictures, or channels, frames, "
+            "height and width to --model.shape (rin prepare: --frames)"
+        )
+    if kind == "video" and endings & PICTURE_SUFFIXES:
+        raise RinError(f"{printable(folder)} holds pictures and no videos, and {_TAKES_CLIPS}: give a folder of videos")
+
+
+def _no_videos_in_tars(path: Path) -> RinError:
+    return RinError(
+        f"{printable(path)} would be read for pictures only, as every tar is, and {_TAKES_CLIPS}: unpack it and give "
+        "the folder of videos"
+    )

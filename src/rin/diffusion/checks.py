@@ -1,0 +1,144 @@
+"""What losses and sampling are given, checked once a call.
+
+Shapes and kinds are always checked; numbers where they are at hand (`rin.core.compute.is_at_hand`).
+"""
+
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rin.core.compute import is_at_hand
+from rin.core.denoiser import Condition
+from rin.core.errors import RinError, unknown
+from rin.diffusion.options import Draws
+
+_ROUNDING = 1e-3
+"""How far outside [-1, 1] a number may be that was computed."""
+
+
+def check_data(name: str, x: object, num_axes: int | None = None) -> None:
+    """Refuses what is no data in [-1, 1].
+
+    Args:
+        name: of it, for messages.
+        x: a tensor, batch first.
+        num_axes: how many axes it has; None for any number from 2 on.
+
+    Raises:
+        RinError: it is no floating-point tensor of so many axes, holds NaN, or numbers outside [-1, 1].
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point() or not (num_axes or x.ndim) == x.ndim >= 2:
+        axes = {None: "(b ...)", 5: "(b c f h w)"}[num_axes]
+        what = f"{_kind(x)} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise RinError(f"{name} of {what}: give a float tensor {axes} in [-1, 1]; rin.to_floats makes it of 8 bits")
+    bounds = _bounds(x)
+    if bounds and not (bounds[0] >= -1 - _ROUNDING and bounds[1] <= 1 + _ROUNDING):
+        raise RinError(f"{name} from {bounds[0]:.4g} to {bounds[1]:.4g}: give numbers in [-1, 1]")
+
+
+def check_draws(x_0: Tensor, draws: Mapping[str, Any]) -> None:
+    """Refuses draws of a loss that do not fit its data.
+
+    Args:
+        x_0: the data.
+        draws: see `Draws`.
+
+    Raises:
+        RinError: a name that there is not, a shape that is not the data's, times outside [0, 1].
+    """
+    _check_names("draw of a loss", draws, Draws.__annotations__)
+    batch = x_0.shape[0]
+    noise, t, self_cond = draws.get("noise"), draws.get("t"), draws.get("self_cond")
+    if noise is not None and (noise.shape != x_0.shape or not noise.is_floating_point()):
+        raise RinError(f"noise is {_kind(noise)} {tuple(noise.shape)}: give floats of x_0's shape {tuple(x_0.shape)}")
+    if t is not None:
+        if t.shape != (batch,) or not t.is_floating_point():
+            raise RinError(f"t is {_kind(t)} {tuple(t.shape)}: give a float in [0, 1] for each of {batch} examples")
+        bounds = _bounds(t)
+        if bounds and not (bounds[0] >= 0 and bounds[1] <= 1):
+            raise RinError(f"t from {bounds[0]:.4g} to {bounds[1]:.4g}: give numbers in [0, 1]")
+    for name in ("keep", "keep_in_estimate"):
+        mask = draws.get(name)
+        if mask is not None and (mask.shape != (batch,) or mask.dtype != torch.bool):
+            raise RinError(f"{name} is {_kind(mask)} {tuple(mask.shape)}: give a truth for each of {batch} examples")
+    if self_cond is not None and (
+        self_cond.shape != (batch,) if self_cond.dtype == torch.bool else self_cond.dtype != torch.int64
+    ):
+        raise RinError(
+            f"self_cond is {_kind(self_cond)} {tuple(self_cond.shape)}: give a truth for each of {batch} examples, or "
+            "the numbers of some (int64)"
+        )
+
+
+def check_condition(condition: Condition | None) -> None:
+    """Refuses a condition whose context is no data in [-1, 1].
+
+    Raises:
+        RinError: it is none.
+    """
+    if condition is not None and condition.context is not None:
+        check_data("context", condition.context, num_axes=5)
+
+
+def check_options(options: Mapping[str, Any], names: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Refuses keywords that are no option of sampling, and options that are not what they can be.
+
+    Args:
+        options: by keyword.
+        names: those that there are.
+        others: keywords that the caller takes beside them, for the nearest one.
+
+    Raises:
+        RinError: there is such a one.
+    """
+    _check_names("option of sampling", options, names, others)
+    for name in ("guidance", "td"):
+        value = options.get(name, 0.0)
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise RinError(f"{name} {value!r}: take a finite number, or 0 to leave it off")
+    for name, least in (("num_steps", 1), ("block", 0)):
+        if (value := options.get(name)) is not None:
+            whole_number(name, value, least)
+
+
+def check_shape(shape: Sequence[int]) -> None:
+    """Refuses a shape of samples that none can have.
+
+    Raises:
+        RinError: a size is no whole number from 1 on, or there are fewer than two.
+    """
+    if len(shape) < 2 or any(type(size) is not int or size < 1 for size in shape):
+        raise RinError(f"samples of shape {tuple(shape)}: give whole numbers from 1 on, how many first")
+
+
+def whole_number(name: str, value: object, least: int) -> int:
+    """A whole number of at least `least`.
+
+    Raises:
+        RinError: it is none; `name` is how a person gave it.
+    """
+    if type(value) is bool or not isinstance(value, numbers.Integral) or value < least:
+        raise RinError(f"{name} {value!r}: take a whole number from {least} on")
+    return int(value)
+
+
+def _check_names(what: str, given: Mapping[str, Any], names: Iterable[str], others: Iterable[str] = ()) -> None:
+    names = set(names)
+    for name in given.keys() - names:
+        raise unknown(what, name, names | set(others))
+
+
+def _kind(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _bounds(x: Tensor) -> tuple[float, float] | None:
+    """The least and the largest number; None where they cannot be had for nothing."""
+    if not is_at_hand(x) or not x.numel():
+        return None
+    least, most = torch.aminmax(x.detach())
+    return least.item(), most.item()

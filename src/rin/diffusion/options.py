@@ -1,0 +1,75 @@
+"""What a caller of a diffusion can choose: of sampling, and of what a loss draws by chance."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from jaxtyping import Int
+from torch import Tensor
+
+from rin.core.seeds import Chance
+from rin.core.shapes import Examples, Latents, Mask, PerExample
+from rin.diffusion.loss import SelfConditioned
+from rin.diffusion.samplers import SamplerName
+
+
+class SampleOptions(TypedDict, total=False):
+    """How to draw samples; what is absent or None is the configuration's."""
+
+    sampler: SamplerName | None
+    """ddpm, ddpm-small or ddim."""
+
+    num_steps: int | None
+    """Steps, 1 or more."""
+
+    schedule: str | None
+    """gamma(t) of sampling."""
+
+    guidance: float
+    """g in out = out_c + g (out_c - out_u); 0 is off."""
+
+    td: float
+    """Shifts where each step leads to by that many steps; 0 is off."""
+
+
+class SamplingOptions(SampleOptions, total=False):
+    """The same, with what `Diffusion` itself takes."""
+
+    seeds: Sequence[int] | Int[Tensor, "b"] | None
+    """One a sample: the same seed starts from the same noise in any batch. None draws fresh ones."""
+
+    block: int
+    """Which block of a longer clip is drawn, from 0 on: each has noise of its own."""
+
+    latents: Latents | None
+    """Latents that warm-start the first step; None starts from zeros."""
+
+    noise: Sequence[Examples] | None
+    """Every draw in order, the starting point first, instead of seeds."""
+
+    bfloat16: bool
+    """Run the network in bfloat16 autocast; the sampler's own arithmetic stays in float32."""
+
+    compile: bool
+    """Compile the steps after the first; on a CUDA device they are captured in CUDA graphs, too."""
+
+
+class Draws(TypedDict, total=False):
+    """What a loss draws by chance, and can be given instead; what is absent or None is drawn."""
+
+    t: PerExample | None
+    """Times in [0, 1] (b)."""
+
+    noise: Examples | None
+    """Standard normal noise, of x_0's shape."""
+
+    self_cond: SelfConditioned | None
+    """The examples that start from estimated latents: a mask (b) or their numbers."""
+
+    keep: Mask | None
+    """The examples that keep their labels in the main pass (b)."""
+
+    keep_in_estimate: Mask | None
+    """Those that keep them in the first pass, which drops its own (b)."""
+
+    chance: Chance | None
+    """Where to draw the rest from; None draws from PyTorch's own generator."""

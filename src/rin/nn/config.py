@@ -1,0 +1,158 @@
+"""The configuration of a network."""
+
+from dataclasses import dataclass
+
+from rin.core.configs import check_fields
+from rin.core.errors import RinError
+from rin.core.kind import Kind, is_image, is_set, is_video
+
+
+@dataclass(frozen=True, kw_only=True)
+class RINConfig:
+    """The size of a RIN and what it works on."""
+
+    shape: tuple[int, ...] = (3, 32, 32)
+    """One example: (channels, height, width) of an image, (channels, frames, height, width) of a clip to predict,
+    or (vectors, width) of a set."""
+
+    patch_size: int = 2
+    """Height and width of a patch; divides those of the image."""
+
+    temporal_patch_size: int = 1
+    """Frames of a clip in one patch."""
+
+    num_context_frames: int = 0
+    """Clean frames given before those of a clip to predict."""
+
+    num_classes: int = 0
+    """Classes of the condition; 0 for none. In training the data decides how many, unless this is 0."""
+
+    num_condition_tokens: int = 0
+    """Tokens of an embedding condition, of a text for example; 0 for none."""
+
+    condition_dim: int = 0
+    """Width of those tokens."""
+
+    num_latents: int = 128
+    """Latents m, those for the noise level and the condition among them."""
+
+    latent_dim: int = 512
+    """Width e of a latent; a multiple of 4 and of `num_heads`, 8 or more."""
+
+    interface_dim: int = 256
+    """Width d of an interface token."""
+
+    compute_depth: tuple[int, ...] = (2, 2, 2)
+    """Compute layers of each block; a block of depth 0 only reads."""
+
+    num_heads: int = 16
+    """Attention heads among the latents."""
+
+    num_read_write_heads: int = 8
+    """Attention heads of read and write; divides min(interface_dim, latent_dim)."""
+
+    latent_mlp_ratio: int = 4
+    """Hidden width of the latents' MLPs over their width."""
+
+    interface_mlp_ratio: int = 2
+    """Hidden width of the interface's MLPs over its width; 0 for none."""
+
+    dropout_rate: float = 0.0
+    """Dropout in the compute layers' MLPs."""
+
+    depth_drop_rate: float = 0.0
+    """Stochastic depth of the compute layers' branches."""
+
+    position_deviation: float = 0.02
+    """Deviation that positions and learned latents start with; the paper's is small beside the tokens' own 1."""
+
+    gamma_scale: float = 1000.0
+    """What gamma is multiplied by before its sinusoids."""
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that make no network."""
+        check_fields(self, "model")
+        self._check_positive()
+        if not (is_set(self.shape) or is_image(self.shape) or is_video(self.shape)):
+            raise RinError(f"model.shape {self.shape}: give (c h w) for images, (c f h w) for video, (n c) for sets")
+        for name, size in zip(("height", "width"), self.shape[-2:], strict=True):
+            if not is_set(self.shape) and size % self.patch_size:
+                fits = [patch for patch in range(1, min(size, 1024) + 1) if size % patch == 0]
+                raise RinError(
+                    f"model.patch_size {self.patch_size} does not divide the {name} {size}: take one of {fits}"
+                )
+        if not is_video(self.shape) and (self.temporal_patch_size != 1 or self.num_context_frames):
+            raise RinError(
+                "model.temporal_patch_size and model.num_context_frames are for video: give a shape (c f h w)"
+            )
+        for name, dim, heads in (
+            ("num_heads", self.latent_dim, self.num_heads),
+            ("num_read_write_heads", min(self.interface_dim, self.latent_dim), self.num_read_write_heads),
+        ):
+            if dim % heads:
+                raise RinError(f"model.{name} {heads} does not divide the attention width {dim}")
+        if self.latent_dim % 4 or self.latent_dim < 8:  # of 4, one sinusoid would be left, which has no deviation
+            raise RinError(
+                f"model.latent_dim {self.latent_dim}: take a multiple of 4 from 8 on, for the noise level's sinusoids"
+            )
+        if self.num_learned_latents < 1:
+            raise RinError(
+                f"model.num_latents {self.num_latents} leaves no latent beside the noise level and the condition: "
+                f"take more than {self.num_latents - self.num_learned_latents}"
+            )
+        if bool(self.num_condition_tokens) != bool(self.condition_dim):
+            raise RinError("model.num_condition_tokens and model.condition_dim go together: give both or neither")
+
+    def _check_positive(self) -> None:
+        whole = (
+            "patch_size",
+            "temporal_patch_size",
+            "latent_dim",
+            "interface_dim",
+            "num_heads",
+            "num_read_write_heads",
+        )
+        for name in (*whole, "latent_mlp_ratio"):
+            if getattr(self, name) < 1:
+                raise RinError(f"model.{name} {getattr(self, name)}: take 1 or more")
+        if min(self.shape, default=0) < 1:
+            raise RinError(f"model.shape {self.shape}: every size must be 1 or more")
+        if not self.compute_depth or min(self.compute_depth) < 0:
+            raise RinError(
+                f"model.compute_depth {self.compute_depth}: give the compute layers of each block, 0 or more"
+            )
+        for name in (
+            "num_context_frames",
+            "num_classes",
+            "num_condition_tokens",
+            "condition_dim",
+            "interface_mlp_ratio",
+        ):
+            if getattr(self, name) < 0:
+                raise RinError(f"model.{name} {getattr(self, name)}: take 0 or more")
+        for name in ("position_deviation", "gamma_scale"):
+            if not 1e-6 <= getattr(self, name) <= 1e6:  # float32's sines and squares end far beyond
+                raise RinError(f"model.{name} {getattr(self, name)}: take a number from 1e-6 to 1e6")
+        for name in ("dropout_rate", "depth_drop_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RinError(f"model.{name} {getattr(self, name)}: take a rate from 0 to below 1")
+
+    @property
+    def kind(self) -> Kind:
+        """What a network of this size draws, and on what condition."""
+        return Kind(
+            shape=self.shape,
+            num_classes=self.num_classes,
+            num_context_frames=self.num_context_frames,
+            num_condition_tokens=self.num_condition_tokens,
+        )
+
+    @property
+    def num_condition_latents(self) -> int:
+        """Latents that hold the noise level and the condition."""
+        return 1 + (self.num_classes > 0) + self.num_condition_tokens
+
+    @property
+    def num_learned_latents(self) -> int:
+        """Latents with a learned start."""
+        return self.num_latents - self.num_condition_latents

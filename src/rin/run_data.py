@@ -1,0 +1,80 @@
+"""What a run was begun as, and the data that it learns from: opened, and held to be the same."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rin.core.errors import RinError
+from rin.data import MediaSet, OpenedData, open_data
+from rin.data.identity import DataIdentity, changes
+from rin.data.opening import open_held_out
+from rin.experiment import ExperimentConfig, from_dict
+from rin.model_files import NETWORK, read_config, read_experiment
+
+IDENTITY = "data_identity"
+"""Where the `config.json` of a run tells what it learns from; runs from before there was that tell class names only."""
+
+
+@dataclass(frozen=True)
+class BegunRun:
+    """What a run's folder says that it is."""
+
+    experiment: ExperimentConfig
+    class_names: list[str]
+    identity: DataIdentity | None
+    network: str | None
+
+
+def begun_run(folder: Path) -> BegunRun | None:
+    """What the run in a folder was begun as; None if there is none."""
+    experiment = read_experiment(folder)
+    if experiment is None:
+        return None
+    stored = read_config(folder)
+    identity = from_dict(DataIdentity, stored[IDENTITY]) if IDENTITY in stored else None
+    return BegunRun(experiment, stored["class_names"], identity, stored.get(NETWORK))
+
+
+def open_run_data(experiment: ExperimentConfig) -> OpenedData:
+    """The data of an experiment, decoded to the model's shape.
+
+    Raises:
+        RinError: it cannot be read, or the model is one of plain sets.
+    """
+    kind = experiment.model.kind
+    if kind.is_set:
+        raise RinError(
+            f"model.shape {kind.shape}: files hold images (c h w) and clips (c f h w); give sets as a data set of your "
+            "own, rin.train(experiment, folder, data=...)"
+        )
+    return open_data(experiment.data, kind.data_shape)
+
+
+def held_out_of(run: Path, experiment: ExperimentConfig) -> MediaSet:
+    """What a run holds out, decoded to the shape of what its model learns from; nothing else is decoded.
+
+    Raises:
+        RinError: it cannot be read, or the set is not what the run has learned from any more.
+    """
+    held_out, identity = open_held_out(experiment.data, experiment.model.kind.data_shape)
+    check_data(run, identity)
+    return held_out
+
+
+def check_data(run: Path, identity: DataIdentity | None) -> None:
+    """Makes sure that a set is still what a run has learned from, as far as that is known.
+
+    Raises:
+        RinError: it is not.
+    """
+    before = begun_run(run)
+    if before is None or before.identity is None or identity is None:
+        return
+    if changed := changes(before.identity, identity, with_classes=bool(before.class_names)):
+        raise no_longer(before.experiment.data.path, run, changed)
+
+
+def no_longer(path: str, run: Path, changed: list[str], way_out: str = "") -> RinError:
+    """What to say of a set that is another than that of a run."""
+    return RinError(
+        f"{path} is no longer what the run in {run} learns from ({'; '.join(changed)}): give the set as it was{way_out}"
+    )

@@ -1,0 +1,135 @@
+"""The one way to sample: a network with its diffusion, as runs, saved models, previews and evaluation have it."""
+
+from typing import Unpack
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rin.core.compute import Compile, Precision, compiles, device_of, uses_bfloat16
+from rin.core.denoiser import Denoiser
+from rin.core.errors import RinError
+from rin.core.kind import Kind
+from rin.core.pixels import to_pictures
+from rin.core.shapes import Clips
+from rin.costs.memory import sampling_batch
+from rin.diffusion import Diffusion
+from rin.diffusion.checks import check_data, check_options, whole_number
+from rin.diffusion.options import SampleOptions
+from rin.sampling.drawing import Callback, Request, draw, num_blocks
+from rin.sampling.requests import (
+    LabelsLike,
+    SeedsLike,
+    check_conditioned,
+    check_context,
+    count_of,
+    label_list,
+    seeds_of,
+)
+
+_ARGUMENTS = (
+    "labels", "num", "seed", "seeds", "first", "context", "num_frames", "batch_size", "device", "precision", "compile",
+    "callback", "steps",
+)  # fmt: skip
+
+
+class Pipeline:
+    """A network, its diffusion and what it draws: all that sampling needs.
+
+    Args:
+        model: the network.
+        diffusion: its diffusion.
+        kind: what it draws: the shape of a sample, and on what condition.
+        class_names: the names of the classes; empty if there are none or they have no names.
+    """
+
+    def __init__(self, model: Denoiser, diffusion: Diffusion, kind: Kind, class_names: tuple[str, ...] = ()) -> None:
+        self.model, self.diffusion, self.kind, self.class_names = model, diffusion, kind, class_names
+
+    def sample(
+        self,
+        labels: LabelsLike | None = None,
+        num: int | None = None,
+        *,
+        seed: int | None = None,
+        seeds: SeedsLike | None = None,
+        first: int = 0,
+        context: Float[Tensor, "b c given h w"] | None = None,
+        num_frames: int | None = None,
+        batch_size: int | None = None,
+        device: torch.device | str | None = None,
+        precision: Precision = "auto",
+        compile: Compile = "auto",
+        callback: Callback | None = None,
+        steps: int | None = None,
+        **options: Unpack[SampleOptions],
+    ) -> Float[Tensor, "num ..."]:
+        """Draws samples in [-1, 1], on the CPU; `rin.save` and `rin.to_pil` make pictures of them.
+
+        Sample p of a seed starts from the same noise whatever is drawn with it: it is the same, but for rounding, at
+        any number, batch size and number of processes.
+
+        Args:
+            labels: the class of each sample, by number or name, or one for all; None for a model without classes, or
+                for unconditional samples of a model whose labels were dropped at times in training.
+            num: how many; if None, as many as there are labels, seeds or clips to go on from, 1 without these.
+            seed: of the noise, from 0 to below 2**31; 0 if None.
+            seeds: a seed a sample, instead: each sample is the first of its seed.
+            first: the number of the first sample of `seed`, from 0 on.
+            context: the frames that clips go on from, in [-1, 1], as many as the model takes or more (b c f h w).
+            num_frames: frames to draw of each clip, block after block if they are more than the model draws at once;
+                the model's own if None. 1 draws an image, if the model has learned from images too.
+            batch_size: samples at a time; what fits into memory if None.
+            device: where to compute, and where the network is moved; where it is if None.
+            precision: of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it.
+            compile: go through torch.compile and CUDA graphs: on, off, or auto: on a CUDA device.
+            callback: called after each step of each batch with the step's number and the clean estimates (b ...).
+            steps: short for `num_steps`.
+            **options: see `SampleOptions`.
+
+        Returns:
+            Images (num c h w) or sets (num n c); of clips the frames drawn (num c f h w), rounded to 8 bits.
+
+        Raises:
+            RinError: a class that the model does not have, none where it always had one or where guidance needs it,
+                numbers that disagree, context of another size or outside [-1, 1], or options that there are not.
+        """
+        if steps is not None:
+            if options.get("num_steps") is not None:
+                raise RinError("steps is short for num_steps: give one of them")
+            options["num_steps"] = steps
+        check_options(options, SampleOptions.__annotations__, _ARGUMENTS)
+        if num is not None:
+            num = whole_number("num", num, least=1)
+        classes = label_list(labels, self.kind.num_classes, self.class_names, num)
+        given = _in_8_bits(context)
+        check_context(self.kind, given)
+        count = count_of(num, labels=classes, context=given, seeds=seeds)
+        check_conditioned(self.kind, self.diffusion.config, classes, options.get("guidance", 0.0))
+        frames = self.kind.num_frames if num_frames is None else whole_number("num_frames", num_frames, least=1)
+        num_blocks(self.kind, frames)  # refuses what cannot be drawn
+        if device is not None and isinstance(self.model, nn.Module):
+            self.model.to(device)
+        where = device_of(self.model)
+        if batch_size is None:
+            batch_size = sampling_batch(self.model, where, count)
+        request = Request(
+            seeds=seeds_of(seed, seeds, first, count),
+            labels=classes,
+            context=given,
+            num_frames=frames,
+            batch_size=whole_number("batch_size", batch_size, least=1),
+        )
+        return draw(
+            self.model, self.diffusion, self.kind, request, callback,
+            bfloat16=uses_bfloat16(precision, where), compile=compiles(compile, where), **options,
+        )  # fmt: skip
+
+
+def _in_8_bits(context: object) -> Clips | None:
+    if context is None:
+        return None
+    context = context.cpu() if isinstance(context, Tensor) else context
+    check_data("context", context, num_axes=5)
+    assert isinstance(context, Tensor)  # it is checked
+    return to_pictures(context)

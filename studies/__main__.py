@@ -1,0 +1,30 @@
+"""Runs the studies: `python -m studies --data CIFAR-10 --features NETWORK --out FOLDER`."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from studies.arms import SCALES
+from studies.queue import Queue
+
+
+def main() -> None:
+    """Runs the queue."""
+    parser = argparse.ArgumentParser(prog="python -m studies")
+    parser.add_argument("--out", type=Path, required=True, help="a folder for all runs")
+    parser.add_argument("--data", required=True, help="CIFAR-10: a folder with its parquet files, or its Hub name")
+    parser.add_argument(
+        "--features", type=Path, required=True, help="a TorchScript network for uint8 pictures of 32x32"
+    )
+    parser.add_argument("--scale", choices=list(SCALES), default="cpu")
+    parser.add_argument("--studies", type=int, nargs="+", choices=range(1, 7), help="all of the scale if absent")
+    parser.add_argument("--updates", type=int, help="of a run, if not the scale's")
+    chosen = parser.parse_args()
+    scale = SCALES[chosen.scale]
+    if chosen.updates is not None:
+        scale = dataclasses.replace(scale, updates=chosen.updates)
+    Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""The runs of `studies`: the base of each scale, and how each arm departs from it."""
+
+import dataclasses
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+
+import rin
+from rin.data import DataConfig
+from rin.diffusion import DiffusionConfig
+from rin.experiment import ExperimentConfig
+from rin.nn import RINConfig, initialisation
+from rin.training import optim
+from rin.training.config import TrainingConfig
+
+BASE, LAMB = "base", "lamb"
+
+Change = Callable[[ExperimentConfig], ExperimentConfig]
+Network = Callable[[RINConfig], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large the studies are."""
+
+    base: Callable[[Path, int], ExperimentConfig]
+    """The run that all arms depart from, on a prepared set, of so many updates."""
+
+    size: int
+    """Height and width of a picture."""
+
+    updates: int
+    samples: int
+    num_seeds: int
+    steps: tuple[int, ...]
+    """Of sampling, in study 2."""
+
+    studies: tuple[int, ...]
+
+
+def small_base(data: Path, updates: int) -> ExperimentConfig:
+    """small-32 at a quarter of the pixels, with Muon, which learns places sooner."""
+    return ExperimentConfig(
+        model=RINConfig(
+            shape=(3, 16, 16), patch_size=4, num_classes=10, num_latents=16, latent_dim=128, interface_dim=96,
+            compute_depth=(1, 1, 1), num_heads=4, num_read_write_heads=4, latent_mlp_ratio=4, interface_mlp_ratio=2,
+            position_deviation=1.0,
+        ),
+        diffusion=DiffusionConfig(
+            schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="eps", num_steps=100,
+        ),
+        data=DataConfig(path=str(data), num_held_out=512, flip=True),
+        training=TrainingConfig(
+            num_steps=updates, batch_size=32, optimiser="muon", learning_rate=4e-3, betas=(0.95, 0.99),
+            lr_schedule="cosine", warmup_steps=150,
+            average_decay=0.999, average_warmup=True, held_out_every=0, sample_every=0, checkpoint_every=500,
+        ),
+    )  # fmt: skip
+
+
+def preset_base(data: Path, updates: int) -> ExperimentConfig:
+    """The cifar10 preset, with its warm-up and its average cut as its updates are."""
+    whole = rin.preset("cifar10")
+    return dataclasses.replace(
+        whole,
+        diffusion=dataclasses.replace(whole.diffusion, num_steps=100),
+        data=DataConfig(path=str(data), num_held_out=512, flip=True),
+        training=dataclasses.replace(
+            whole.training, num_steps=updates, warmup_steps=updates // 15, average_decay=0.999, average_warmup=True,
+            held_out_every=0, sample_every=0, checkpoint_every=1_000,
+        ),
+    )  # fmt: skip
+
+
+def third_base(data: Path, updates: int) -> ExperimentConfig:
+    """The same with a third of the parameters, 10.4 M: its widths are smaller, and a head's is 24 throughout."""
+    whole = preset_base(data, updates)
+    return _model(latent_dim=288, interface_dim=192, num_heads=12)(whole)
+
+
+_GPU = Scale(
+    base=preset_base, size=32, updates=5_000, samples=10_000, num_seeds=3, steps=(10, 25, 100, 1_000),
+    studies=(1, 2, 3, 4, 5, 6),
+)  # fmt: skip
+
+SCALES = {
+    "cpu": Scale(
+        base=small_base, size=16, updates=1_500, samples=1_000, num_seeds=5, steps=(10, 25, 100), studies=(1, 2, 3)
+    ),
+    "gpu": _GPU,
+    "gpu-third": dataclasses.replace(_GPU, base=third_base),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """How the runs of an arm depart from the base."""
+
+    study: int
+    words: str
+    change: Change = lambda experiment: experiment
+    undone: Callable[[], AbstractContextManager[Any]] = nullcontext
+    beside: str = BASE
+
+    network: Network | None = None
+    """Makes another network than a RIN."""
+
+    in_the_same_time: bool = False
+    """Makes as many updates as fit into the time of the base's."""
+
+
+def _diffusion(**changes: Any) -> Change:
+    return lambda whole: dataclasses.replace(whole, diffusion=dataclasses.replace(whole.diffusion, **changes))
+
+
+def _training(**changes: Any) -> Change:
+    return lambda whole: dataclasses.replace(whole, training=dataclasses.replace(whole.training, **changes))
+
+
+def _model(**changes: Any) -> Change:
+    return lambda whole: dataclasses.replace(whole, model=dataclasses.replace(whole.model, **changes))
+
+
+def _lamb(times: float = 1.0) -> Change:
+    """LAMB at its usual rate here, or so many times that; a base that has LAMB keeps its own rate."""
+
+    def change(whole: ExperimentConfig) -> ExperimentConfig:
+        rate = whole.training.learning_rate if whole.training.optimiser == "lamb" else 1e-2
+        return _training(optimiser="lamb", learning_rate=times * rate, betas=(0.9, 0.999))(whole)
+
+    return change
+
+
+def _adamw(rates: dict[int, float]) -> Change:
+    """AdamW at the rate for pictures of that size."""
+    return lambda whole: _training(optimiser="adamw", learning_rate=rates[whole.model.shape[-1]], betas=(0.9, 0.999))(
+        whole
+    )
+
+
+def _instead(name: str) -> Network:
+    def network(config: RINConfig) -> nn.Module:
+        from studies.rivals import NETWORKS  # late, for diffusers is long to import
+
+        return NETWORKS[name](config)
+
+    return network
+
+
+def _clamped(most: float) -> Callable[[], AbstractContextManager[Any]]:
+    honest = optim.trust_ratios
+    return lambda: mock.patch.object(optim, "trust_ratios", lambda *args: honest(*args).clamp(max=most))
+
+
+def _with_latents(whole: ExperimentConfig, times: float) -> ExperimentConfig:
+    return _model(num_latents=round(times * whole.model.num_latents))(whole)
+
+
+def _read_only() -> AbstractContextManager[Any]:
+    honest = rin.RIN.__init__
+
+    def without_writes(model: rin.RIN, config: RINConfig) -> None:
+        honest(model, config)
+        for block in model.blocks[:-1]:
+            block.write = None  # pyright: ignore[reportAttributeAccessIssue]
+
+    return mock.patch.object(rin.RIN, "__init__", without_writes)
+
+
+def _without_ratio() -> AbstractContextManager[Any]:
+    return mock.patch.object(optim, "trust_ratios", lambda weights, *_: torch.ones(len(weights)))
+
+
+ARMS = {
+    BASE: Arm(study=1, words="rate 0.9 (the base)"),
+    "rate-0.5": Arm(study=1, words="rate 0.5", change=_diffusion(self_cond_rate=0.5)),
+    "rate-0": Arm(study=1, words="rate 0", change=_diffusion(self_cond_rate=0.0)),
+    "rate-0-longer": Arm(
+        study=1,
+        words="rate 0, 1.2 times the updates",
+        change=lambda whole: _training(num_steps=round(1.2 * whole.training.num_steps))(
+            _diffusion(self_cond_rate=0.0)(whole)
+        ),
+    ),
+    "plain-glorot": Arm(
+        study=3,
+        words="attention's initial weights plain Glorot",
+        undone=lambda: mock.patch.object(initialisation, "attention_"),
+    ),
+    "dropout": Arm(
+        study=3, words="dropout and stochastic depth 0.1", change=_model(dropout_rate=0.1, depth_drop_rate=0.1)
+    ),
+    "no-dropout": Arm(study=3, words="no dropout", change=_model(dropout_rate=0.0, depth_drop_rate=0.0)),
+    LAMB: Arm(study=3, words="LAMB (a base)", change=_lamb(), beside=LAMB),
+    "clamped-ratio": Arm(
+        study=3, words="LAMB's ratio clamped to 10", change=_lamb(), undone=_clamped(10.0), beside=LAMB
+    ),
+    "no-ratio": Arm(
+        study=3, words="no ratio, a tenth of the rate", change=_lamb(0.1), undone=_without_ratio, beside=LAMB
+    ),
+    "no-ratio-third": Arm(
+        study=3, words="no ratio, a third of the rate", change=_lamb(1 / 3), undone=_without_ratio, beside=LAMB
+    ),
+    "eps": Arm(study=4, words="eps prediction", change=_diffusion(prediction="eps")),
+    "v": Arm(study=4, words="v prediction", change=_diffusion(prediction="v")),
+    "v-in-v": Arm(study=4, words="v prediction, loss in v", change=_diffusion(prediction="v", loss_space="v")),
+    "x-in-x": Arm(study=4, words="x prediction, loss in x", change=_diffusion(prediction="x", loss_space="x")),
+    "cosine": Arm(study=4, words="trained on cosine", change=_diffusion(schedule="cosine")),
+    "linear": Arm(study=4, words="trained on linear", change=_diffusion(schedule="linear")),
+    "input-0.5": Arm(study=4, words="input scale 0.5", change=_diffusion(input_scale=0.5)),
+    "adamw": Arm(study=5, words="RIN with AdamW", change=_adamw({16: 1e-3, 32: 1e-3}), in_the_same_time=True),
+    "unet": Arm(
+        study=5,
+        words="DDPM's U-Net with AdamW",
+        change=_adamw({16: 1e-3, 32: 2e-4}),
+        network=_instead("unet"),
+        in_the_same_time=True,
+    ),
+    "transformer": Arm(
+        study=5,
+        words="JiT with AdamW",
+        change=_adamw({16: 1e-3, 32: 2e-4}),
+        network=_instead("transformer"),
+        in_the_same_time=True,
+    ),
+    "half-latents": Arm(study=6, words="half as many latents", change=lambda whole: _with_latents(whole, 0.5)),
+    "double-latents": Arm(study=6, words="twice as many latents", change=lambda whole: _with_latents(whole, 2.0)),
+    "one-block": Arm(
+        study=6,
+        words="one block with all layers",
+        change=lambda whole: _model(compute_depth=(sum(whole.model.compute_depth),))(whole),
+    ),
+    "many-blocks": Arm(
+        study=6,
+        words="a layer a block, as many layers and 3 more",
+        change=lambda whole: _model(compute_depth=(1,) * (sum(whole.model.compute_depth) + 3))(whole),
+    ),
+    "read-only": Arm(study=6, words="only the last block writes", undone=_read_only),
+}
+
+
+def arms_of(studies: Collection[int], base: ExperimentConfig) -> list[str]:
+    """The arms of some studies: the base, which is in all of them, and those that are not the base again."""
+    return [
+        name
+        for name, arm in ARMS.items()
+        if name == BASE or (arm.study in studies and (arm.undone is not nullcontext or arm.change(base) != base))
+    ]

@@ -1,0 +1,204 @@
+"""What is to be run in a folder, run: seed by seed, by one queue or several."""
+
+import dataclasses
+import json
+import time
+import warnings
+from collections.abc import Collection, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import rin
+from benchmarks.harness import machine, versions
+from rin.core.compute import device
+from rin.core.errors import RinError
+from rin.core.files import locked, written_whole
+from rin.data.preparing import prepare_set
+from rin.data.shard_writing import Preparation
+from rin.evaluation.features import scripted_network
+from rin.evaluation.images import drawn_samples, held_out_loss, reference_of
+from rin.evaluation.quality import PictureMeasures
+from rin.experiment import ExperimentConfig
+from studies.arms import ARMS, BASE, Arm, Scale, arms_of
+
+BATCH = 250
+"""Samples at a time."""
+
+
+class Enlarged(nn.Module):
+    """A feature network of pictures of twice the side."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (b d) of uint8 pictures (b c h w)."""
+        return self.network(self.twice(x))
+
+    @torch.jit.export
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (b classes) of the same."""
+        return self.network.logits(self.twice(x))
+
+    @torch.jit.export
+    def twice(self, x: Tensor) -> Tensor:
+        """The pictures with twice the side, 0 to 255."""
+        return nn.functional.interpolate(x.float(), scale_factor=2.0, mode="bicubic").clamp(0, 255)
+
+
+class Cold(nn.Module):
+    """A network that forgets its latents from step to step."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, gamma: Tensor, condition: Any, latents: Tensor | None) -> Any:
+        """As the network's, without the latents."""
+        del latents
+        return self.model(x, gamma, condition, None)
+
+
+class Queue:
+    """What is to be run in a folder.
+
+    Args:
+        folder: of all runs.
+        data: CIFAR-10, as `--data.path` has it.
+        features: the TorchScript network for pictures of 32x32.
+        scale: how large all is.
+        studies: their numbers.
+    """
+
+    def __init__(self, folder: Path, data: str, features: Path, scale: Scale, studies: Collection[int]) -> None:
+        self.folder, self.scale, self.studies = folder, scale, studies
+        self.set, self.shape, self.device = folder / f"cifar10-{scale.size}", (3, scale.size, scale.size), device()
+        folder.mkdir(parents=True, exist_ok=True)
+        with _waiting_for(folder / "setup"):
+            self._prepare(data, features)
+        self.network = scripted_network(folder / "features.pt", self.device)
+        self.reference, _ = reference_of(None, str(folder / "reference.npz"), "train", self.shape, self.network, BATCH)
+
+    def _prepare(self, data: str, features: Path) -> None:
+        """The set at its size, the network for it, and what is taken of the set: once."""
+        prepare_set(Preparation(source=data, shape=self.shape), self.set)
+        wrapped, reference = self.folder / "features.pt", self.folder / "reference.npz"
+        if not reference.exists():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                network = torch.jit.load(features, map_location="cpu")
+                scripted = network if self.scale.size == 32 else torch.jit.script(Enlarged(network))
+                scripted.save(str(wrapped))
+            loaded = scripted_network(wrapped, self.device)
+            reference_of(None, str(self.set), "train", self.shape, loaded, BATCH)[0].save(reference)
+
+    def run(self) -> None:
+        """Runs what is missing, until nothing is."""
+        for seed in range(self.scale.num_seeds):
+            for name in arms_of(self.studies, self.scale.base(self.set, self.scale.updates)):
+                folder = self.folder / name / f"seed-{seed}"
+                folder.mkdir(parents=True, exist_ok=True)
+                with ExitStack() as held:
+                    try:
+                        held.enter_context(_alone(folder.parent / f"{folder.name}.lock"))
+                    except RinError:  # another queue has it
+                        continue
+                    self._train(name, seed, folder)
+                    if name == BASE and 2 in self.studies:
+                        self._sample(folder)
+
+    def _train(self, name: str, seed: int, folder: Path) -> None:
+        if (folder / "measures.json").exists():
+            return
+        print(f"{folder} ...", flush=True)
+        arm, experiment = ARMS[name], dataclasses.replace(self._experiment(name), seed=seed)
+        begun = time.perf_counter()
+        with arm.undone():
+            trained = rin.train(experiment, folder / "run", model=_network(arm, experiment))
+            seconds = time.perf_counter() - begun
+            losses = held_out_loss(folder / "run", trained, BATCH)
+            measures = self._measures(trained)
+        _write(folder / "measures.json", {
+            **measures, "held_out_loss": losses, "seconds": seconds, "updates": experiment.training.num_steps,
+            "parameters": sum(weight.numel() for weight in trained.model.parameters()), "machine": machine(self.device),
+            "versions": versions(),
+        })  # fmt: skip
+
+    def _experiment(self, name: str) -> ExperimentConfig:
+        """What the runs of an arm are, but for the seed."""
+        arm, base = ARMS[name], self.scale.base(self.set, self.scale.updates)
+        experiment = arm.change(base)
+        network = _network(arm, experiment)
+        if not arm.in_the_same_time or network is None:
+            return experiment
+        path = self.folder / name / "updates.json"
+        with _waiting_for(self.folder / name / "timing"):
+            if not path.exists():
+                from studies.rivals import updates_in_the_time_of  # late, for diffusers is long to import
+
+                _write(path, {"updates": updates_in_the_time_of(base, experiment, network)})
+        updates = json.loads(path.read_text())["updates"]
+        warmup = round(base.training.warmup_steps * updates / base.training.num_steps)
+        training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=warmup)
+        return dataclasses.replace(experiment, training=training)
+
+    def _sample(self, folder: Path) -> None:
+        """Study 2: all ways to sample one of the base's runs."""
+        path = folder / "sampling.json"
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        for sampler in ("ddpm", "ddim"):
+            for steps in self.scale.steps:
+                for latents in ("carried", "cold"):
+                    name = f"{sampler} {steps} {latents}"
+                    if name not in found:
+                        options = {"sampler": sampler, "num_steps": steps}
+                        found[name] = self._measures(rin.load(folder / "run"), latents == "cold", options)
+                        _write(path, found)
+
+    def _measures(
+        self, trained: rin.TrainedModel, cold: bool = False, options: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        if cold:
+            trained = rin.TrainedModel(Cold(trained.model), trained.diffusion, trained.config, trained.class_names)
+        samples = drawn_samples(trained, self.scale.samples, None, seed=0, batch_size=BATCH, **(options or {}))
+        measures = PictureMeasures(self.network, self.reference, samples.num, samples.num_classes)
+        for pictures, labels in samples.parts:
+            measures.update(pictures, labels)
+        return measures.results()
+
+
+def _network(arm: Arm, experiment: ExperimentConfig) -> nn.Module | None:
+    """The network of an arm that has one of its own, with the initial weights of the experiment's seed."""
+    torch.manual_seed(experiment.seed)
+    return None if arm.network is None else arm.network(experiment.model)
+
+
+@contextmanager
+def _alone(path: Path) -> Generator[None]:
+    """Keeps other queues from a run; a RinError says that one has it."""
+    path.mkdir(exist_ok=True)
+    with locked(path, f"{path} is in work by", f"cannot work in {path}"):
+        yield
+
+
+@contextmanager
+def _waiting_for(path: Path) -> Generator[None]:
+    while True:
+        try:
+            with _alone(path):
+                yield
+                return
+        except RinError as error:
+            if "is in work by" not in str(error):
+                raise
+            time.sleep(5)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")

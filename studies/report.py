@@ -1,0 +1,143 @@
+"""What the runs of `studies` have shown: tables by its rule, and a plot.
+
+python -m studies.report runs/studies --plot studies.png
+"""
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import COLOURS
+from studies.arms import ARMS, BASE, LAMB
+
+Found = dict[str, dict[str, Any]]
+"""What was measured of an arm's runs, or of a run's ways to sample, by name."""
+
+
+def verdict(differences: list[float]) -> str:
+    """What the rule says of differences to the base, where lower is better."""
+    count = len(differences)
+    if count < 2:
+        return "-"
+    mean = statistics.mean(differences)
+    half = T_95[min(count - 1, len(T_95)) - 1] * statistics.stdev(differences) / math.sqrt(count)
+    if abs(mean) > half:
+        return f"{'better' if mean < 0 else 'worse'}: {mean:+.3g} +- {half:.2g}"
+    return f"no effect above {abs(mean) + half:.2g} ({mean:+.3g} +- {half:.2g})"
+
+
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's t for 95 %, two-sided, by degrees of freedom from 1 on."""
+
+
+def report(folder: Path) -> str:
+    """The tables of what there is."""
+    found = {name: measured(folder, name) for name in ARMS}
+    lines: list[str] = []
+    for study in (1, 3, 4, 5, 6):
+        if study > 1 and not any(found[name] for name, arm in ARMS.items() if arm.study == study):
+            continue
+        lines += ["", f"Study {study}", ""]
+        lines += ["| arm | seeds | Frechet distance | by the rule | loss | by the rule | class accuracy | minutes |"]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        for name, arm in ARMS.items():
+            if (arm.study == study or name == BASE) and found[name]:
+                lines.append(_row(arm.words, found[name], found[arm.beside] or found[BASE]))
+    return "\n".join([*lines, *_sampling_table(folder)])
+
+
+def _row(words: str, runs: Found, base: Found) -> str:
+    seeds = [seed for seed in runs if seed in base]
+
+    def loss(run: dict[str, Any]) -> float:
+        return statistics.mean(run["held_out_loss"].values())
+
+    def differences(of: Callable[[dict[str, Any]], float]) -> str:
+        return "" if runs is base else verdict([of(runs[seed]) - of(base[seed]) for seed in seeds])
+
+    distances, losses = [run["frechet_distance"] for run in runs.values()], [loss(run) for run in runs.values()]
+    accuracy = statistics.mean(run["class_accuracy"] for run in runs.values())
+    minutes = statistics.median(run["seconds"] for run in runs.values()) / 60
+    return (
+        f"| {words} | {len(runs)} | {_spread(distances)} | {differences(lambda run: run['frechet_distance'])} | "
+        f"{_spread(losses)} | {differences(loss)} | {accuracy:.1%} | {minutes:.1f} |"
+    )
+
+
+def _spread(values: list[float]) -> str:
+    """The mean, and the standard deviation over seeds."""
+    return f"{statistics.mean(values):.4g}" + (f" (sd {statistics.stdev(values):.2g})" if len(values) > 1 else "")
+
+
+def measured(folder: Path, arm: str) -> Found:
+    """What there is of an arm, by seed."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}/*/measures.json"))}
+
+
+def sampling(folder: Path) -> dict[str, dict[str, float]]:
+    """Distances by way to sample and seed."""
+    ways: dict[str, dict[str, float]] = {}
+    for path in sorted(folder.glob(f"{BASE}/*/sampling.json")):
+        for name, run in json.loads(path.read_text()).items():
+            ways.setdefault(name, {})[path.parent.name] = run["frechet_distance"]
+    return ways
+
+
+def _sampling_table(folder: Path) -> list[str]:
+    ways = sampling(folder)
+    lines = ["", "Study 2", "", "| sampler, steps | seeds | latents carried | cold | carried - cold |"]
+    lines += ["|---|---|---|---|---|"]
+    for name in dict.fromkeys(name.rpartition(" ")[0] for name in ways):
+        carried, cold = ways[f"{name} carried"], ways.get(f"{name} cold", {})
+        if seeds := [seed for seed in carried if seed in cold]:
+            difference = verdict([carried[seed] - cold[seed] for seed in seeds])
+            both = (_spread([way[seed] for seed in seeds]) for way in (carried, cold))
+            lines.append(f"| {name} | {len(seeds)} | {' | '.join(both)} | {difference} |")
+    return lines
+
+
+def draw(folder: Path, path: Path) -> None:
+    """Draws every run's distance as a dot, arm by arm, and beside them the ways to sample."""
+    from matplotlib import pyplot
+
+    found = {name: runs for name in ARMS if (runs := measured(folder, name))}
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.5), layout="constrained", width_ratios=(3, 2))
+    for place, (name, runs) in enumerate(found.items()):
+        distances = [run["frechet_distance"] for run in runs.values()]
+        colour = COLOURS[(BASE, LAMB).index(ARMS[name].beside)]
+        left.plot(distances, [place] * len(distances), "o", color=colour, alpha=0.7)
+        left.plot(statistics.mean(distances), place, "|", color="black", markersize=18)
+    left.set_yticks(range(len(found)), [ARMS[name].words for name in found])
+    left.invert_yaxis()
+    left.set(xlabel="Frechet distance (a dot a seed, a bar their mean)", title="Runs")
+    ways = sampling(folder)
+    for colour, sampler in zip(COLOURS, ("ddpm", "ddim"), strict=False):
+        for latents, line in (("carried", "-o"), ("cold", "--s")):
+            steps = [int(name.split()[1]) for name in ways if name.split()[::2] == [sampler, latents]]
+            means = [statistics.mean(ways[f"{sampler} {count} {latents}"].values()) for count in steps]
+            right.plot(steps, means, line, color=colour, label=f"{sampler}, {latents}")
+    right.set(xlabel="steps", ylabel="Frechet distance, mean over seeds", xscale="log", title="Ways to sample the base")
+    right.legend()
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Prints the tables, and draws them if asked."""
+    parser = argparse.ArgumentParser(prog="python -m studies.report")
+    parser.add_argument("folder", type=Path, help="what studies had for --out")
+    parser.add_argument("--plot", type=Path, help="a picture (.png) of them")
+    chosen = parser.parse_args()
+    print(report(chosen.folder))
+    if chosen.plot is not None:
+        draw(chosen.folder, chosen.plot)
+
+
+if __name__ == "__main__":
+    main()
