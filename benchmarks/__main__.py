@@ -13,6 +13,7 @@ from benchmarks.figure_1 import figure_1
 from benchmarks.growth import growth
 from benchmarks.harness import Bench, matmul_rates
 from benchmarks.loading import loading
+from benchmarks.numerics import numerics
 from benchmarks.other_rins import other_rins
 from benchmarks.report import report
 from benchmarks.steps import steps
@@ -23,18 +24,20 @@ from rin.core.compute import device
 def main() -> None:
     """Runs what is asked for, all by default, and makes the tables and plots."""
     benchmarks = {
-        run.__name__: run for run in (machine, other_rins, steps, figure_1, growth, training_memory, breakdown, loading)
+        run.__name__: run
+        for run in (machine, numerics, other_rins, steps, figure_1, growth, training_memory, breakdown, loading)
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(benchmarks)}; all by default")
     parser.add_argument("--full", action="store_true", help="the presets' own sizes, for a GPU")
     parser.add_argument("--out", type=Path, default=Path("bench/results.jsonl"), help="where results are added")
+    parser.add_argument("--presets", nargs="+", default=(), help="for training_memory: these alone")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(benchmarks):
         parser.error(f"no benchmark is called {sorted(unknown)[0]}: there are {', '.join(benchmarks)}")
     warnings.simplefilter("ignore", FutureWarning)  # rin-pytorch calls what PyTorch has renamed
     logging.basicConfig(level=logging.WARNING)
-    bench = Bench(device=device(), full=asked.full, path=asked.out)
+    bench = Bench(device=device(), full=asked.full, path=asked.out, presets=tuple(asked.presets))
     for name in asked.names or benchmarks:
         started = time.perf_counter()
         benchmarks[name](bench)

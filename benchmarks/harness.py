@@ -35,12 +35,14 @@ class Bench:
         full: the presets' own sizes, for a GPU; otherwise sizes for a CPU in minutes.
         path: the file that results are appended to.
         seconds: how long each comparison may take turns, beyond its warm-up.
+        presets: of those that a benchmark goes through, the only ones to measure; all if empty.
     """
 
     device: torch.device
     full: bool
     path: Path
     seconds: float = 6.0
+    presets: tuple[str, ...] = ()
     _rates: dict[torch.dtype, float] = field(default_factory=dict)
 
     def record(self, benchmark: str, **figures: Any) -> None:

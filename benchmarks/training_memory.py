@@ -1,6 +1,6 @@
 """An update of whole presets on one device: images a second and memory, with blocks kept and with blocks computed anew.
 
-At full size these are the ImageNet presets at the batch a card holds, 1024x1024 among them.
+At full size these are the presets at the batch a card holds, 1024x1024 among them.
 """
 
 from dataclasses import replace
@@ -17,14 +17,19 @@ from rin.data import Batch, OpenedData
 from rin.data.media_sets import MediaInMemory
 from rin.training.trainer import Trainer
 
-BATCHES = {"imagenet-64": 256, "imagenet-128": 128, "imagenet-256": 256, "imagenet-512": 64, "imagenet-1024": 16}
+BATCHES = {
+    "cifar10-modern": 256, "cifar10": 256, "imagenet-64": 256, "imagenet-128": 128, "imagenet-256": 256,
+    "imagenet-512": 64, "imagenet-1024": 16, "moving-shapes-64": 64, "kinetics-600": 64,
+}  # fmt: skip
 SMALL_BATCHES = {"digits": 32, "small-32": 32}
 
 
 def training_memory(bench: Bench) -> None:
     """Records a line a preset and way; what does not fit the device is recorded as such, and halved."""
     for name, batch in (BATCHES if bench.full else SMALL_BATCHES).items():
-        for recompute in (False, True):
+        if bench.presets and name not in bench.presets:
+            continue
+        for recompute in (False, True) if name.startswith("imagenet") else (False,):
             _measure(bench, name, batch, recompute)
 
 
@@ -54,7 +59,7 @@ def preset_update(bench: Bench, name: str, batch: int, recompute: bool) -> Step:
     experiment = preset(name)
     training = replace(experiment.training, batch_size=batch, accumulation_steps=1, recompute_blocks=recompute)
     with bench.device:
-        images = torch.randint(0, 256, (batch, *experiment.model.shape), dtype=torch.uint8)
+        images = torch.randint(0, 256, (batch, *experiment.model.kind.data_shape), dtype=torch.uint8)
         pictures = Batch(images, torch.randint(max(experiment.model.num_classes, 1), (batch,)), torch.arange(batch))
     return update(replace(experiment, training=training), pictures, bench.path.parent)
 

@@ -31,7 +31,8 @@ _NETWORK = _of(
     "num_latents latent_dim interface_dim compute_depth num_heads num_read_write_heads",
 )
 _NETWORK_IN_DETAIL = _of(
-    "model", "latent_mlp_ratio interface_mlp_ratio dropout_rate depth_drop_rate position_deviation gamma_scale"
+    "model",
+    "latent_mlp_ratio interface_mlp_ratio dropout_rate depth_drop_rate position_deviation gamma_scale mixing_size",
 )
 _DIFFUSION = _of(
     "diffusion",

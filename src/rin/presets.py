@@ -125,6 +125,32 @@ def cifar10() -> ExperimentConfig:
     )  # fmt: skip
 
 
+@_preset("cifar10-modern")
+def cifar10_modern() -> ExperimentConfig:
+    """CIFAR-10, class-conditional, in minutes on one GPU: a quarter of the weights of cifar10. All of it is ours.
+
+    Neighbouring patches mix before each write, positions begin as large as the tokens' contents, Muon trains it, and it
+    predicts v.
+    """
+    return ExperimentConfig(
+        model=RINConfig(
+            shape=(3, 32, 32), patch_size=2, num_classes=10, num_latents=64, latent_dim=256, interface_dim=192,
+            compute_depth=(2, 2, 2), num_heads=4, num_read_write_heads=3, latent_mlp_ratio=4, interface_mlp_ratio=2,
+            position_deviation=1.0, mixing_size=5,
+        ),
+        diffusion=DiffusionConfig(
+            schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="eps",
+            label_drop_rate=0.1, sampler="ddim", num_steps=50,
+        ),
+        data=DataConfig(path="uoft-cs/cifar10", num_held_out=512, flip=True),
+        training=TrainingConfig(
+            num_steps=15_000, batch_size=256, optimiser="muon", learning_rate=2e-3, betas=(0.95, 0.99),
+            lr_schedule="cosine", warmup_steps=500, average_decay=0.9995, further_decays=(0.999, 0.9998),
+            average_warmup=True, held_out_every=2_500, sample_every=0, checkpoint_every=5_000,
+        ),
+    )  # fmt: skip
+
+
 @_preset("imagenet-64-p8")
 def imagenet_64_p8() -> ExperimentConfig:
     """ImageNet 64x64 with patches of 8. Released."""

@@ -68,8 +68,13 @@ class TrainedModel(Pipeline):
         self.config = config
         self.clips = ClipsConfig() if clips is None else clips
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.
+
+        Args:
+            folder: a new one, or that of a model to write over.
+            dtype: of the weights on disk, such as torch.float16 for half the size; as they are if None. `rin.load`
+                makes them float32 again, rounded.
 
         Raises:
             RinError: the folder cannot be written.
@@ -80,7 +85,7 @@ class TrainedModel(Pipeline):
             config[CLIPS] = to_dict(self.clips)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
+            weights = {name: value.to(dtype).contiguous() for name, value in self.model.state_dict().items()}
             with written_whole(folder / WEIGHTS) as temporary:
                 save_file(weights, temporary)
             write_config(folder / CONFIG, config)

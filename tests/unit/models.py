@@ -19,6 +19,7 @@ KINDS = {
     "no interface MLP": {"interface_mlp_ratio": 0},
     "read-only tail": {"compute_depth": (1, 0)},
     "read-only middle": {"compute_depth": (1, 0, 2)},
+    "local mixing": {"mixing_size": 3},
 }
 """What to change in a small network for each kind."""
 

@@ -27,6 +27,15 @@ def test_a_model_is_read_as_it_was_written(saved):
         assert torch.equal(one, other)
 
 
+def test_weights_saved_in_float16_take_half_the_room_and_come_back_as_float32(saved, tmp_path):
+    load(saved).save(tmp_path / "half", dtype=torch.float16)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (saved, tmp_path / "half")]
+    assert sizes[1] < 0.7 * sizes[0]  # what is no weight in the file stays as long
+    for one, other in zip(load(tmp_path / "half").model.parameters(), load(saved).model.parameters(), strict=True):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other.half().float())
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

@@ -94,6 +94,8 @@ def compiled(function: Callable[Arguments, Result], what: str, graphs: bool = Fa
         new = (what, shapes) not in _COMPILED
         _COMPILED.add((what, shapes))
         started = time.perf_counter()
+        if graphs:  # what the call before returned is needed no more
+            torch.compiler.cudagraph_mark_step_begin()
         if new:
             LOGGER.info("compiling %s: a minute or so, once; to go without, set compile to off", what)
         try:

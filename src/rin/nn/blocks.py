@@ -85,17 +85,42 @@ class ComputeLayer(nn.Module):
         return self.mlp(latents + self.stochastic_depth(self.attention(normed, normed)))
 
 
+class LocalMixing(nn.Module):
+    """X += DW(LN(X)): a depthwise convolution over the grid of an image's tokens, padded with zeros. Ours.
+
+    In the paper's network tokens meet in the latents alone, which takes long to teach a patch to continue the next.
+    """
+
+    def __init__(self, dim: int, grid: tuple[int, int], size: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.convolution = nn.Conv2d(dim, dim, size, padding=size // 2, groups=dim, bias=False)
+
+    def forward(self, interface: Interface) -> Interface:
+        """The tokens, each with what it took from its neighbours."""
+        grid = self.norm(interface).unflatten(1, self.grid).movedim(3, 1)
+        return interface + self.convolution(grid).flatten(2).mT
+
+
 class Block(nn.Module):
-    """Latents read from the interface, compute, and write back to it.
+    """Latents read from the interface, compute, and write back to it; before, the tokens may mix with their neighbours.
 
     A block of compute depth 0 only reads (the original's read-only tail). At the end of a network such a block shapes
     only the latents carried to the next step, through which no gradient flows: it keeps its initial weights.
     """
 
-    def __init__(self, read: CrossLayer, compute: list[ComputeLayer], write: CrossLayer | None) -> None:
+    def __init__(
+        self,
+        read: CrossLayer,
+        compute: list[ComputeLayer],
+        write: CrossLayer | None,
+        mixing: LocalMixing | None = None,
+    ) -> None:
         super().__init__()
         self.read = read
         self.compute = nn.ModuleList(compute)
+        self.mixing = mixing
         self.write = write
 
     def forward(self, latents: Latents, interface: Interface, latents_only: bool = False) -> tuple[Latents, Interface]:
@@ -105,4 +130,6 @@ class Block(nn.Module):
             latents = layer(latents)
         if self.write is None or latents_only:
             return latents, interface
+        if self.mixing is not None:
+            interface = self.mixing(interface)
         return latents, self.write(interface, latents)

@@ -1,5 +1,7 @@
 """What a network is given: shapes and kinds are always checked, numbers where they are at hand."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,7 @@ def check_input(
 
 
 def check_interface(config: RINConfig, interface: Interface) -> None:
-    """Refuses tokens of another width, which a tokenizer of one's own may make.
+    """Refuses tokens of another width or number than the blocks are for, which a tokenizer of one's own may make.
 
     Raises:
         RinError: they are.
@@ -45,6 +47,11 @@ def check_interface(config: RINConfig, interface: Interface) -> None:
     if interface.shape[2] != config.interface_dim:
         raise RinError(
             f"the tokenizer makes tokens of width {interface.shape[2]}: model.interface_dim is {config.interface_dim}"
+        )
+    if config.mixing_size and interface.shape[1] != math.prod(config.grid):
+        raise RinError(
+            f"the tokenizer makes {interface.shape[1]} tokens, and model.mixing_size is for {config.grid[0]} rows of "
+            f"{config.grid[1]} patches: take 0"
         )
 
 

@@ -69,6 +69,10 @@ class RINConfig:
     gamma_scale: float = 1000.0
     """What gamma is multiplied by before its sinusoids."""
 
+    mixing_size: int = 0
+    """Side of a convolution, odd, by which neighbouring interface tokens of an image mix before each write; 0 for none,
+    as in the paper. Ours: without it small networks and short runs draw mosaics of patches."""
+
     def __post_init__(self) -> None:
         """Refuses sizes that make no network."""
         check_fields(self, "model")
@@ -95,6 +99,10 @@ class RINConfig:
             raise RinError(
                 f"model.latent_dim {self.latent_dim}: take a multiple of 4 from 8 on, for the noise level's sinusoids"
             )
+        if self.mixing_size < 0 or (self.mixing_size and self.mixing_size % 2 == 0):
+            raise RinError(f"model.mixing_size {self.mixing_size}: take an odd number, or 0 for none")
+        if self.mixing_size and not is_image(self.shape):
+            raise RinError(f"model.mixing_size is for images (c h w), and model.shape is {self.shape}: take 0")
         if self.num_learned_latents < 1:
             raise RinError(
                 f"model.num_latents {self.num_latents} leaves no latent beside the noise level and the condition: "
@@ -146,6 +154,12 @@ class RINConfig:
             num_context_frames=self.num_context_frames,
             num_condition_tokens=self.num_condition_tokens,
         )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of an image's patches."""
+        height, width = self.shape[-2:]
+        return height // self.patch_size, width // self.patch_size
 
     @property
     def num_condition_latents(self) -> int:

@@ -8,6 +8,7 @@
 | every other linear layer | Glorot uniform |
 | positions, learned latents | normal, deviation 0.02 (`RINConfig.position_deviation`), cut at two deviations |
 | biases | 0 |
+| mixing of neighbours, ours | normal, deviation 0.02 |
 | LayerNorm | scale 1, shift 0; both 0 after the previous latents |
 
 For a 3-D kernel (a, b, c) the fans are a * b and a * c: all but the last two axes multiply both. That makes the
@@ -19,6 +20,7 @@ import math
 from torch import Tensor, nn
 
 from rin.nn.attention import Attention
+from rin.nn.blocks import LocalMixing
 from rin.nn.embeddings import LatentSelfConditioning
 from rin.nn.tokenizers import PatchTokenizer, Tokenizer
 
@@ -68,6 +70,8 @@ def initialise_(model: nn.Module, position_deviation: float) -> None:
             glorot_(module, module.in_features, module.out_features)
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
+        elif isinstance(module, LocalMixing):
+            nn.init.normal_(module.convolution.weight, std=0.02)
     for module in modules:  # those whose fans or starts are their own
         if isinstance(module, Attention):
             attention_(module)

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from rin.core.denoiser import Condition, Denoised
 from rin.core.kind import is_image, is_set
 from rin.core.shapes import Examples, Latents, PerExample
-from rin.nn.blocks import MLP, NORM_EPS, Block, ComputeLayer, CrossLayer
+from rin.nn.blocks import MLP, NORM_EPS, Block, ComputeLayer, CrossLayer, LocalMixing
 from rin.nn.checks import check_input, check_interface
 from rin.nn.config import RINConfig
 from rin.nn.embeddings import ConditionEmbedding, LatentSelfConditioning, NoiseLevelEmbedding
@@ -36,7 +36,8 @@ def make_block(config: RINConfig, depth: int) -> Block:
         for _ in range(depth)
     ]
     write = CrossLayer(d, e, heads, config.interface_mlp_ratio) if depth else None
-    return Block(CrossLayer(e, d, heads, config.latent_mlp_ratio), compute, write)
+    mixing = LocalMixing(d, config.grid, config.mixing_size) if depth and config.mixing_size else None
+    return Block(CrossLayer(e, d, heads, config.latent_mlp_ratio), compute, write, mixing)
 
 
 class RIN(nn.Module):

@@ -29,7 +29,8 @@ def num_parameters(config: RINConfig) -> int:
     read, write = _cross(e, d, ratio), _cross(d, e, config.interface_mlp_ratio)
     compute = 2 * e + _attention(e, e) + _mlp(e, ratio)
     blocks = len(config.compute_depth) * read + sum(config.compute_depth) * compute
-    blocks += sum(depth > 0 for depth in config.compute_depth) * write
+    mixing = (2 * d + d * config.mixing_size**2) if config.mixing_size else 0
+    blocks += sum(depth > 0 for depth in config.compute_depth) * (write + mixing)
     return tokenizer + config.num_learned_latents * e + noise_level + label + token + self_conditioning + blocks
 
 

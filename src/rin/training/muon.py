@@ -4,11 +4,14 @@
 # PyTorch has its fused Adam under a private name only.
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from rin.core.cuda_graphs import Captured
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 """Keller Jordan's coefficients: five rounds bring singular values from 0.01 to 1 to between 0.7 and 1.2."""
@@ -17,13 +20,14 @@ _ROUNDS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al., 2024) for matrices, AdamW for vectors.
+    """Muon (Jordan et al., 2024) for matrices, AdamW for everything else: vectors, and kernels of convolutions.
 
     A matrix moves by its Nesterov momentum made orthogonal, scaled by 0.2 sqrt(longer side): each number then moves
     about as far as under AdamW (Liu et al., 2025, equation 4), so that both share a learning rate.
 
     Args:
-        params: groups of weights; those with `adapt` True are matrices, see `rin.training.optim.parameter_groups`.
+        params: groups of weights, see `rin.training.optim.parameter_groups`; Muon takes the matrices of those with
+            `adapt` True.
         lr: learning rate.
         betas: decay of AdamW's two moments; the first is also Muon's momentum.
         eps: added to the root of AdamW's second moment.
@@ -43,6 +47,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": True, "step": 0}
         super().__init__(params, defaults)
+        self._graphs: dict[tuple[int, ...], Captured] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -53,26 +58,26 @@ class Muon(torch.optim.Optimizer):
             if not weights:
                 continue
             group["step"] = group["step"] + (1 if self.found_inf is None else 1 - self.found_inf)
-            if group["adapt"]:
-                for shape in dict.fromkeys(weight.shape for weight in weights):
-                    self._turn([weight for weight in weights if weight.shape == shape], group)
-            else:
-                self._adam(weights, group)
+            if matrices := [weight for weight in weights if weight.ndim == 2 and group["adapt"]]:
+                self._turn(matrices, group)
+            if others := [weight for weight in weights if weight.ndim != 2 or not group["adapt"]]:
+                self._adam(others, group)
 
     def _turn(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        """Muon's update of some matrices of one shape, all at once."""
-        gradients = torch.stack([matrix.grad for matrix in matrices if matrix.grad is not None])
-        made: Tensor | float = 1.0
-        if self.found_inf is not None:
-            made = 1 - self.found_inf
-            gradients = torch.where(made > 0, gradients, 0)
-        held, beta = self._moments(matrices, "momentum"), group["betas"][0]
-        momentum = torch.stack(held)
-        momentum += (1 - beta) * made * (gradients - momentum)
-        torch._foreach_copy_(held, list(momentum.unbind()))
-        moves = orthogonal(torch.lerp(gradients, momentum, beta)) * (0.2 * max(matrices[0].shape) ** 0.5)
-        moves += group["weight_decay"] * torch.stack(matrices)
-        torch._foreach_sub_(matrices, list((group["lr"] * made * moves).unbind()))
+        """Muon's update of matrices."""
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        update = partial(_turn, matrices, self._moments(matrices, "momentum"), group["betas"][0], group["weight_decay"])
+        made = 1.0 if self.found_inf is None else 1 - self.found_inf
+        if matrices[0].device.type != "cuda":
+            update(gradients, group["lr"], made)
+            return
+        # hundreds of small kernels for the shapes of a network: a GPU is done with each before the next is submitted
+        key = tuple(tensor.data_ptr() for tensor in (*matrices, *self._moments(matrices, "momentum")))
+        if key not in self._graphs:
+            self._graphs.clear()
+            self._graphs[key] = Captured(update, gradients, [group["lr"], made])
+        else:
+            self._graphs[key](gradients, [group["lr"], made])
 
     def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [weight.grad for weight in weights if weight.grad is not None]
@@ -92,16 +97,46 @@ class Muon(torch.optim.Optimizer):
         return [self.state[weight][name] for weight in weights]
 
 
+def _turn(
+    matrices: list[Tensor],
+    momenta: list[Tensor],
+    beta: float,
+    weight_decay: float,
+    gradients: list[Tensor],
+    lr: Tensor | float,
+    made: Tensor | float,
+) -> None:
+    """Muon's update of matrices and momenta in place, those of one shape all at once.
+
+    Where `made` is 0, it leaves them as they are; it is 1 otherwise.
+    """
+    for shape in dict.fromkeys(matrix.shape for matrix in matrices):
+        places = [place for place, matrix in enumerate(matrices) if matrix.shape == shape]
+        weights, held = ([tensors[place] for place in places] for tensors in (matrices, momenta))
+        gradient = torch.stack([gradients[place] for place in places])
+        if isinstance(made, Tensor):
+            gradient = torch.where(made > 0, gradient, 0)
+        momentum = torch.stack(held)
+        momentum += (1 - beta) * made * (gradient - momentum)
+        torch._foreach_copy_(held, list(momentum.unbind()))
+        moves = orthogonal(torch.lerp(gradient, momentum, beta)) * (0.2 * max(shape) ** 0.5)
+        moves += weight_decay * torch.stack(weights)
+        torch._foreach_sub_(weights, list((lr * made * moves).unbind()))
+
+
 def orthogonal(matrices: Float[Tensor, "k rows columns"]) -> Float[Tensor, "k rows columns"]:
     """Matrices with the same singular vectors and singular values near 1: U V' of U S V', by Newton and Schulz.
 
-    Directions smaller than a hundredth of the Frobenius norm stay behind; zeros stay zeros.
+    Directions smaller than a hundredth of the Frobenius norm stay behind; zeros stay zeros. A GPU multiplies in
+    bfloat16, as Jordan et al. do: the result needs to be near orthogonal, not exact.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices  # the smaller of the two products with itself
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    if x.is_cuda:
+        x = x.bfloat16()
     a, b, c = _QUINTIC
     for _ in range(_ROUNDS):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(matrices.dtype)

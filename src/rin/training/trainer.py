@@ -116,7 +116,9 @@ class Trainer:
         self.noise = noise_purpose(Purpose.TRAINING_NOISE, config.noise_version)
         self.loss_of = self.loss
         if compiles(config.compile, self.device):
-            self.loss_of = compiled(self.loss, "the training step")
+            # graphs would write the gradients of one part over those of the part before
+            graphs = self.device.type == "cuda" and config.accumulation_steps == 1 and world_size() == 1
+            self.loss_of = compiled(self.loss, "the training step", graphs)
         self.checkpoints = folder / checkpoint.FOLDER
         self.step = self.last_logged = 0
         self.is_resumed = False

@@ -1,5 +1,6 @@
 """The original's options and variables."""
 
+import dataclasses
 from contextlib import suppress
 
 import numpy as np
@@ -41,6 +42,12 @@ def variables(model, seed=0):
 
 def model_of(kind):
     return RIN(pix2seq.model_config(KINDS[kind]))
+
+
+def test_a_weight_that_the_original_has_not_is_one_line():
+    config = dataclasses.replace(pix2seq.model_config(KINDS["image"]), mixing_size=3)
+    with pytest.raises(RinError, match=r"the original has no variable for blocks.0.mixing.convolution.weight"):
+        pix2seq.state_dict(RIN(config), {})
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from torch import nn
 from rin import RIN, Condition, Diffusion, DiffusionConfig, RINConfig, RinError, preset
 from rin.costs.operations import cost
 from rin.nn.attention import Attention
-from rin.nn.blocks import MLP, ComputeLayer, CrossLayer, StochasticDepth
+from rin.nn.blocks import MLP, ComputeLayer, CrossLayer, LocalMixing, StochasticDepth
 from rin.nn.embeddings import NoiseLevelEmbedding, sinusoids
 from rin.nn.initialisation import attention_, initialise_, positions_
 from rin.nn.rin import make_tokenizer
@@ -108,6 +108,61 @@ def test_a_block_reads_computes_and_writes_in_this_order():
     found, written = block(latents, interface)
     assert torch.equal(found, expected)
     assert torch.equal(written, block.write(interface, expected))
+
+
+# Mixing of neighbours
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_mixing_adds_a_depthwise_convolution_of_the_normalised_grid_with_zeros_around_it(size):
+    torch.manual_seed(0)
+    rows, columns, dim, half = 4, 6, 8, size // 2
+    mixing = random_(LocalMixing(dim, (rows, columns), size).double())
+    tokens = torch.randn(2, rows * columns, dim).double()
+    normed = F.layer_norm(tokens, (dim,), mixing.norm.weight, mixing.norm.bias, 1e-6)
+    padded = F.pad(normed.view(2, rows, columns, dim), (0, 0, half, half, half, half))
+    kernel = mixing.convolution.weight[:, 0]
+    expected = sum(padded[:, i : i + rows, j : j + columns] * kernel[:, i, j] for i in range(size) for j in range(size))
+    torch.testing.assert_close(mixing(tokens), tokens + expected.flatten(1, 2), rtol=0, atol=1e-12)
+
+
+def test_a_block_mixes_after_its_latents_have_read_and_before_it_writes():
+    block = moved(small(mixing_size=3)).blocks[0]
+    latents, interface = torch.randn(2, 8, 32), torch.randn(2, 16, 16)
+    expected = block.compute[0](block.read(latents, interface))
+    found, written = block(latents, interface)
+    assert torch.equal(found, expected)
+    assert torch.equal(written, block.write(block.mixing(interface), expected))
+
+
+def test_mixing_begins_small_and_only_blocks_that_write_mix():
+    model = new(small(mixing_size=5, interface_dim=64, compute_depth=(1, 0, 1)))
+    assert [block.mixing is not None for block in model.blocks] == [True, False, True]
+    weights = model.blocks[0].mixing.convolution.weight
+    assert weights.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mixing_size": 2}, "take an odd number"),
+        ({"mixing_size": -1}, "take an odd number"),
+        ({"mixing_size": 3, "shape": (9, 7)}, "is for images"),
+        ({"mixing_size": 3, **VIDEO}, "is for images"),
+    ],
+    ids=str,
+)
+def test_mixing_that_is_none_is_refused(changes, message):
+    with pytest.raises(RinError, match=message):
+        small(**changes)
+
+
+def test_mixing_is_refused_where_a_tokenizer_has_no_such_grid():
+    config = small(mixing_size=3)
+    model = RIN(config, tokenizer=make_tokenizer(small(patch_size=4)))
+    x, gamma, condition = inputs(config)
+    with pytest.raises(RinError, match=r"makes 4 tokens, and model\.mixing_size is for 4 rows of 4 patches"):
+        model(x, gamma, condition)
 
 
 # Tokens

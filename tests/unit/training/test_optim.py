@@ -287,6 +287,38 @@ def test_muon_moves_matrices_of_one_shape_as_it_moves_each_alone():
     torch.testing.assert_close(torch.stack(together), torch.stack(alone))
 
 
+def test_muon_takes_matrices_alone_and_leaves_kernels_of_convolutions_to_adamw():
+    start = torch.randn(6, 1, 3, 3)
+    kernel, alone = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    config = TrainingConfig(optimiser="muon", learning_rate=0.1, betas=(0.9, 0.99), weight_decay=0.2)
+    optimiser = make_optimiser(config, [kernel, nn.Parameter(torch.randn(3, 4))])
+    adam = torch.optim.AdamW([alone], lr=0.1, betas=(0.9, 0.99), weight_decay=0.2)
+    for _ in range(3):
+        kernel.grad = torch.randn(6, 1, 3, 3)
+        alone.grad = kernel.grad.clone()
+        optimiser.step()
+        adam.step()
+        torch.testing.assert_close(kernel, alone)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_muon_in_a_cuda_graph_moves_as_it_does_on_a_cpu():
+    config = TrainingConfig(optimiser="muon", learning_rate=0.1, weight_decay=0.2)
+    start = [torch.randn(*shape) for shape in ((6, 9), (6, 9), (9, 4), (5,))]
+    sides = {where: [nn.Parameter(weight.to(where)) for weight in start] for where in ("cpu", "cuda")}
+    optimisers = {where: make_optimiser(config, weights) for where, weights in sides.items()}
+    for step in range(5):
+        gradients = [torch.randn_like(weight) for weight in start]
+        for where, optimiser in optimisers.items():
+            for weight, gradient in zip(sides[where], gradients, strict=True):
+                weight.grad = gradient.to(where)
+            optimiser.param_groups[0]["lr"] = optimiser.param_groups[1]["lr"] = 0.1 / (step + 1)
+            optimiser.found_inf = torch.tensor(float(step == 3), device=where)
+            optimiser.step()
+    for ours, theirs in zip(sides["cuda"], sides["cpu"], strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=0, atol=0.02)
+
+
 def test_muon_is_refused_where_processes_hold_rows_alone():
     with pytest.raises(RinError, match="needs whole matrices"):
         make_optimiser(TrainingConfig(optimiser="muon"), [nn.Parameter(torch.ones(2, 2))], sharded=True)

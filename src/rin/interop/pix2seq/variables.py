@@ -30,6 +30,8 @@ def state_dict(model: RIN, arrays: Arrays) -> dict[str, Tensor]:
         RinError: a variable is missing, too many, there twice or misshapen.
     """
     names = variable_names(model)
+    if unknown := set(model.state_dict()) - set(names):
+        raise RinError(f"the original has no variable for {min(unknown)}: load its weights into a network without")
     short = _without_prefixes(arrays, set(names.values()))
     for problem, which in (
         ("is missing", set(names.values()) - set(short)),
