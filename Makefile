@@ -4,10 +4,13 @@ BIN := .venv/bin
 # Tests run on one thread a process: two threads on two busy cores can be ten times slower than one.
 # Each of the two runners begins with half of the tests, so that what several of them share is seldom made twice.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
-# Dynamo does not take the shape checks' hook, so what is compiled runs without.
-TEST_COMPILED := $(TEST) -o addopts="-ra --strict-markers" tests/compiled
+# Where a minute goes is worth a look at every run.
+SLOWEST := --durations=20 --durations-min=1
+# Dynamo does not take the shape checks' hook, so what is compiled runs without. What the compiler has made of the same
+# code before is kept: the first run is the slow one.
+TEST_COMPILED := TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/.venv/inductor $(TEST) -o addopts="-ra --strict-markers" tests/compiled
 
-.PHONY: setup demo demo-video bench test test-full check format wheel clean
+.PHONY: setup demo demo-video bench quick test test-full static check format wheel clean
 
 setup: .venv/ready
 
@@ -27,12 +30,15 @@ demo: setup  ## train the digits preset for a few minutes, sample it, measure it
 demo-video: setup  ## train the moving-shapes preset, predict clips, measure them
 	$(BIN)/python examples/demo_video.py demo-video
 
+quick: static  ## format, lint, layers, and the tests that the change touches: 45 seconds
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.affected
+
 test: setup  ## unit, reference and end-to-end tests
-	$(TEST) -m "not slow and not compiling"
+	$(TEST) $(SLOWEST) -m "not slow and not compiling"
 	$(TEST_COMPILED) -m "not slow"
 
 test-full: setup  ## the long ones too
-	$(TEST) -m "not compiling"
+	$(TEST) $(SLOWEST) -m "not compiling"
 	$(TEST_COMPILED)
 
 bench: .venv/bench  ## measure speed and memory, beside rin-pytorch, U-Nets and transformers; BENCH="--full" on a GPU
@@ -43,11 +49,13 @@ bench: .venv/bench  ## measure speed and memory, beside rin-pytorch, U-Nets and 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps rin-pytorch
 	touch $@
 
-check: setup  ## format, lint, types, layers
+static: setup  ## format, lint, layers: a second
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+check: static  ## types too
+	$(BIN)/basedpyright
 
 format: setup
 	$(BIN)/ruff format .

@@ -10,10 +10,17 @@ def marked(mutant):
     return pytest.param(mutant, id=mutant.name, marks=[] if mutant.quick else [pytest.mark.slow])
 
 
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """One for all: what Python has compiled of it, and the checks of its signatures, are made once."""
+    folder = tmp_path_factory.mktemp("copy")
+    copy_code(folder)
+    return folder
+
+
 @pytest.mark.parametrize("mutant", [marked(mutant) for mutant in MUTANTS])
-def test_a_test_notices(mutant, tmp_path):
-    copy_code(tmp_path)
-    assert killer(mutant, tmp_path), f"no test notices that this is undone: {mutant.undoes}"
+def test_a_test_notices(mutant, copy):
+    assert killer(mutant, copy), f"no test notices that this is undone: {mutant.undoes}"
 
 
 def test_mutants_have_names_of_their_own():

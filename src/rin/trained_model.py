@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rin.core import compute
 from rin.core.errors import RinError
-from rin.core.files import written_whole
+from rin.core.files import save_tensors, written_whole
 from rin.core.progress import LOGGER
 from rin.data import DataConfig
 from rin.data.config import ClipsConfig
@@ -85,9 +84,9 @@ class TrainedModel(Pipeline):
             config[CLIPS] = to_dict(self.clips)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            weights = {name: value.to(dtype).contiguous() for name, value in self.model.state_dict().items()}
+            weights = {name: value.to(dtype) for name, value in self.model.state_dict().items()}
             with written_whole(folder / WEIGHTS) as temporary:
-                save_file(weights, temporary)
+                save_tensors(weights, temporary)
             write_config(folder / CONFIG, config)
         except (OSError, SafetensorError) as error:
             raise RinError(f"cannot write the model to {folder}: {error}") from error

@@ -62,7 +62,7 @@ def before_the_average(countdown):
 
 
 def _after_a_file(countdown, torn):
-    honest = checkpoint.save_file
+    honest = checkpoint.save_tensors
 
     def deadly(tensors, path):
         honest(tensors, path)
@@ -71,7 +71,7 @@ def _after_a_file(countdown, torn):
                 os.truncate(path, path.stat().st_size // 2)
             die()
 
-    checkpoint.save_file = deadly
+    checkpoint.save_tensors = deadly
 
 
 def within_a_file(countdown):

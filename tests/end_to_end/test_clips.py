@@ -177,7 +177,7 @@ def test_real_clips_are_measured_by_a_network_of_the_users(generating, tmp_path,
 
 def test_what_cannot_be_measured_is_one_line(generating, tmp_path, capsys):
     assert run("evaluate", generating) == 2
-    assert "give --features" in capsys.readouterr().err
+    assert "with --features FILE" in capsys.readouterr().err
     assert run("evaluate", tmp_path) == 2
     assert "neither a run nor a saved model" in capsys.readouterr().err
 

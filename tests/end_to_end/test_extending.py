@@ -13,7 +13,7 @@ import rin
 from rin.cli import main
 from rin.core.errors import StoppedError
 from rin.training.trainer import Trainer
-from tests.end_to_end.test_readme import ROOT, blocks
+from tests.end_to_end.documentation import ROOT, blocks
 
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 

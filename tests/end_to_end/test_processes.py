@@ -43,7 +43,7 @@ def succeed(results):
 def alone(tmp_path_factory):
     """The run of one process."""
     run = tmp_path_factory.mktemp("alone") / "run"
-    succeed([rin(*TRAIN, "--out", run, afresh=True)])
+    succeed([rin(*TRAIN, "--out", run)])
     return run
 
 

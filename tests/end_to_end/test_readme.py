@@ -1,73 +1,12 @@
-"""What the README says works as it is written."""
+"""What the pages say is there, and the README's Python runs; their commands are run in test_docs.py."""
 
 import re
 import runpy
-import shlex
-from pathlib import Path
 
 import pytest
 
-from rin.cli.arguments import parse
-from rin.cli.evaluate import EvaluateArguments
-from rin.cli.info import InfoArguments
-from rin.cli.prepare import PrepareArguments
-from rin.cli.sample import SampleArguments
-from rin.cli.status import StatusArguments
-from rin.cli.train import train
 from tests.end_to_end.commands import TINY, rin
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-GUIDES = [
-    (ROOT / "docs" / name).read_text(encoding="utf-8")
-    for name in ("scale.md", "video.md", "evaluation.md", "reliability.md", "extending.md")
-]
-ARGUMENTS = {
-    "sample": SampleArguments,
-    "evaluate": EvaluateArguments,
-    "info": InfoArguments,
-    "prepare": PrepareArguments,
-    "status": StatusArguments,
-}
-
-
-def blocks(text, language):
-    """The contents of the fenced blocks of a language, or of none."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    return [content for name, content in fenced if name == language]
-
-
-def commands(text):
-    """Every `rin ...` in a block or between backticks that is a whole command, under torchrun or not."""
-    lines = [line.partition("  #")[0] for block in blocks(text, "sh") for line in block.splitlines()]
-    in_blocks = [re.sub(r"^torchrun .* -m (?:-- )?rin\.cli ", "rin ", line) for line in lines]
-    in_text = [word for word in re.findall(r"`(rin (?:\w+) [^`]*)`", text) if not re.search("PRESET|RUN|GPUS| N", word)]
-    return [line for line in in_blocks if line.startswith("rin ")] + in_text
-
-
-EVERY_COMMAND = list(dict.fromkeys(command for text in (README, *GUIDES) for command in commands(text)))
-
-
-@pytest.mark.parametrize("command", EVERY_COMMAND)
-def test_a_command_of_the_readme_is_understood(command, capsys):
-    _, name, *arguments = shlex.split(command)
-    if name != "train":
-        parse(ARGUMENTS[name], arguments, f"rin {name}")
-    elif "--help" in arguments:
-        with pytest.raises(SystemExit, match="0"):
-            train(arguments)
-    else:
-        train([*arguments, "--dry-run"])
-    assert name != "train" or capsys.readouterr().out
-
-
-def test_the_make_targets_of_the_readme_are_there():
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = set(re.findall(r"^make ([\w-]+)$|`make ([\w-]+)`", README, flags=re.MULTILINE))
-    assert {first or second for first, second in named} <= targets
-    assert {"demo", "test"} <= targets
+from tests.end_to_end.documentation import PAGES, ROOT, blocks
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
@@ -75,7 +14,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     result = rin("train", "digits", *TINY, "--training.num-steps", "2", "--out", run, afresh=True)
     assert result.returncode == 0, result.stderr
     monkeypatch.chdir(tmp_path)
-    (block,) = blocks(README, "python")
+    (block,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")
     assert len([line for line in block.splitlines() if line.strip()]) <= 10
     names = {}
     exec(block, names)
@@ -92,9 +31,6 @@ def test_the_tree_of_contributing_is_there():
     for folder in (ROOT / "src" / "rin").iterdir():
         if folder.is_dir() and not folder.name.startswith("__"):
             assert f"src/rin/{folder.name}" in paths, folder.name
-
-
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

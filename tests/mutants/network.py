@@ -1,6 +1,17 @@
 """The network: tokens, attention, blocks, the noise level, latents from the step before."""
 
-from tests.mutants.mutant import BLOCKS, DIFFUSION, EMBEDDINGS, MODEL_CONFIG, RIN, TOKENIZERS, Mutant, diffusion, nn
+from tests.mutants.mutant import (
+    BLOCKS,
+    DIFFUSION,
+    EMBEDDINGS,
+    MODEL_CONFIG,
+    RIN,
+    TOKENIZERS,
+    Mutant,
+    diffusion,
+    nn,
+    optim,
+)
 
 MUTANTS = [
     # Time embedding
@@ -51,6 +62,33 @@ MUTANTS = [
         "conditioned = model(model_input, 1 - gamma, condition, latents)",
         "the network is given gamma, not t",
         (diffusion("test_a_step_leads_one_step_on_or_td_steps_further"),),
+    ),
+    # Mixing of neighbours
+    Mutant(
+        "mixing-transposed",
+        BLOCKS,
+        "interface + self.convolution(grid).flatten(2).mT",
+        "interface + self.convolution(grid).mT.flatten(2).mT",
+        "tokens are laid out row by row",
+        (nn("test_mixing_adds_a_depthwise_convolution_of_the_normalised_grid_with_zeros_around_it"),),
+    ),
+    Mutant(
+        "mixing-after-the-write",
+        BLOCKS,
+        """            interface = self.mixing(interface)
+        return latents, self.write(interface, latents)""",
+        """            return latents, self.mixing(self.write(interface, latents))
+        return latents, self.write(interface, latents)""",
+        "tokens mix before the write",
+        (nn("test_a_block_mixes_after_its_latents_have_read_and_before_it_writes"),),
+    ),
+    Mutant(
+        "muon-takes-kernels-of-convolutions",
+        "training/muon.py",
+        'if weight.ndim == 2 and group["adapt"]]',
+        'if weight.ndim >= 2 and group["adapt"]]',
+        "Muon takes matrices alone",
+        (optim("test_muon_takes_matrices_alone_and_leaves_kernels_of_convolutions_to_adamw"),),
     ),
     # The model in the paper's words
     Mutant(

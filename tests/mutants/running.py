@@ -22,7 +22,8 @@ def run_tests(folder, tests):
     environment = os.environ | {"PYTHONPATH": str(folder / "src"), "OMP_NUM_THREADS": "1"}
     for name in ("RIN_REFERENCE_CASES", "PYTEST_ADDOPTS", "JAXTYPING_DISABLE", "PYTEST_XDIST_WORKER"):
         environment.pop(name, None)
-    arguments = ["-x", "-q", "-p", "no:cacheprovider", *tests]
+    # without the shape checks' hook, which takes most of a short run: what a mutant breaks, the tests see by themselves
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-o", "addopts=-ra --strict-markers", *tests]
     running = FORKING.start("tests.on_a_copy", arguments, cwd=folder, environment=environment)
     out, err = running.communicate()
     return running.returncode, out + err

@@ -1,6 +1,6 @@
 """Many processes, checkpoints and updates that are not finite."""
 
-from tests.mutants.mutant import OPTIM, SHARDING, Mutant, clips, processes, training
+from tests.mutants.mutant import OPTIM, SHARDING, Mutant, clips, diffusion, processes, training
 
 MUTANTS = [
     # Many processes, checkpoints, updates that are not finite
@@ -70,12 +70,12 @@ MUTANTS = [
         (clips("test_blocks_have_noise_of_their_own"),),
     ),
     Mutant(
-        "latents-lost-between-blocks",
+        "given-latents-lost",
         "diffusion/diffusion.py",
         'x_t, latents = draw(0), options.get("latents")',
         "x_t, latents = draw(0), None",
-        "the latents of a block warm-start the next",
-        (clips("test_each_block_goes_on_from_the_last_frames_of_the_one_before"),),
+        "sampling starts from the latents that it is given",
+        (diffusion("test_the_first_step_starts_from_given_latents"),),
     ),
     Mutant(
         "context-is-the-end-of-a-clip",

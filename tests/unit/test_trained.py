@@ -1,6 +1,7 @@
 """Saved models: read as they were written, and refused in one line where they are damaged."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -59,6 +60,16 @@ def test_a_damaged_configuration_is_one_line(saved, damage, said):
         load(saved)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_the_files_of_a_model_have_the_permissions_that_new_files_have(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        TrainedModel(moved(small()), Diffusion(DiffusionConfig(num_steps=3)), small()).save(tmp_path)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
 def test_damaged_weights_are_one_line(saved):

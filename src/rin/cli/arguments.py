@@ -27,7 +27,7 @@ class SamplingArguments:
     """How samples are drawn, by all who draw some."""
 
     num_steps: Annotated[int | None, tyro.conf.arg(aliases=["--steps"])] = None
-    """Steps of sampling; the model's own if absent."""
+    """Steps of sampling, of which each is a look of the network at every sample; the model's own if absent."""
 
     sampler: SamplerName | None = None
     """ddpm, ddpm-small or ddim; the model's own if absent."""
@@ -36,7 +36,8 @@ class SamplingArguments:
     """gamma(t) of sampling, as in cosine or sigmoid@-3,3,0.9; the model's own if absent."""
 
     guidance: float = 0.0
-    """Strength of classifier-free guidance; needs a model trained with label dropping."""
+    """Strength g of classifier-free guidance, p + g (p - p without the label): 0 is none. It is the guidance_scale of
+    diffusers less 1, so that its 7.5 is 6.5 here. Needs a model trained with label dropping."""
 
     seed: int = 0
     """Of the noise: picture 17 of seed 3 is the same at any --num and --batch-size."""

@@ -21,12 +21,15 @@ GPU = "NVIDIA H100 80GB HBM3"
 
 GPUS_A_MACHINE = 8
 
+_WIDTH = 2 + max(map(len, preset_names()))
+"""Of the first column of a table."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InfoArguments:
     """Tells what a preset or a run costs, and where its figures come from."""
 
-    what: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET|RUN")] = None
+    what: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PRESET|RUN]")] = None
     """A preset, a run or a saved model; every preset if absent."""
 
     gpus: int | None = None
@@ -96,13 +99,14 @@ def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
 
 
 def _print_table() -> None:
-    print(f"{'preset':<16}{'example':<16}{'tokens x width':<16}{'latents x width':<17}{'parameters':<13}operations")
+    columns = f"{'example':<16}{'tokens x width':<16}{'latents x width':<17}{'parameters':<13}operations"
+    print(f"{'preset':<{_WIDTH}}{columns}")
     for name in preset_names():
         config = preset(name).model
         price = cost(config)
         example, tokens = "x".join(map(str, config.shape)), f"{price.tokens} x {config.interface_dim}"
         latents, parameters = f"{price.latents} x {config.latent_dim}", f"{price.parameters / 1e6:.4g} M"
-        print(f"{name:<16}{example:<16}{tokens:<16}{latents:<17}{parameters:<13}{price.operations / 1e9:.4g} G")
+        print(f"{name:<{_WIDTH}}{example:<16}{tokens:<16}{latents:<17}{parameters:<13}{price.operations / 1e9:.4g} G")
     print("\nParameters and operations of a forward pass are counted; `rin info PRESET` says where sizes come from.")
 
 
@@ -138,20 +142,20 @@ def _training_figures(name: str, gpus: int, memory: float) -> dict[str, str]:
 
 def _print_training_table(gpus: int, memory: float) -> None:
     """A line a preset: how it fits, and how long it takes."""
-    print(f"{'preset':<16}{'batch':<7}{'way':<20}{'at a time':<11}{'times':<7}{'a GPU':<11}H100 hours")
+    print(f"{'preset':<{_WIDTH}}{'batch':<7}{'way':<20}{'at a time':<11}{'times':<7}{'a GPU':<11}H100 hours")
     for name in preset_names():
         experiment = preset(name)
         batch = experiment.training.batch_size
         if batch % gpus:
-            print(f"{name:<16}{batch:<7}{gpus} GPUs do not divide the batch", flush=True)
+            print(f"{name:<{_WIDTH}}{batch:<7}{gpus} GPUs do not divide the batch", flush=True)
             continue
         fit = _plan(experiment, gpus, memory)
         if fit is None:
-            print(f"{name:<16}{batch:<7}nothing fits", flush=True)
+            print(f"{name:<{_WIDTH}}{batch:<7}nothing fits", flush=True)
             continue
         way = ("one GPU" if gpus == 1 else fit.parallel) + (", recompute" if fit.recompute_blocks else "")
         fits = f"{way:<20}{fit.part:<11}{fit.accumulation_steps:<7}{_size(fit.bytes):<11}"
-        print(f"{name:<16}{batch:<7}{fits}{_rounded(_hours(experiment, fit))}", flush=True)
+        print(f"{name:<{_WIDTH}}{batch:<7}{fits}{_rounded(_hours(experiment, fit))}", flush=True)
     print(
         f"\nCalculated for {_gpus(gpus, memory)}, {RESERVE:.0%} of it left free: examples that a GPU computes at a"
         " time, how many times\nan update, and the memory that this takes. Hours are assumed, at"

@@ -78,11 +78,13 @@ def prepare(arguments: list[str]) -> None:
     total = sum(prepared.num_pictures.values())
     shape = " ".join(map(str, preparation.shape))
     out = quoted(chosen.out)
-    train = f"rin train PRESET --data.path {out} --model.shape {shape}"
+    # whole clips, whatever the preset gives: others may have fewer frames
+    whole = " --model.num-context-frames 0" if frames else ""
+    train = f"rin train PRESET --data.path {out} --model.shape {shape}{whole}"
     already = "already " if prepared.was_finished else ""
     kind = "clips" if frames else "pictures"
-    note = " (frames given by model.num_context_frames count among its frames)" if frames else ""
-    print(f"{total} {kind} ({splits}{broken}) are {already}in {out}; train on them with: {train}{note}")
+    note = "; to predict them from their first n frames, take n context frames and n frames less" if frames else ""
+    print(f"{total} {kind} ({splits}{broken}) are {already}in {out}{note}; train on them with: {train}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -6,9 +6,12 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER
@@ -50,6 +53,19 @@ def written_whole(path: Path) -> Generator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes a safetensors file with the permissions that new files have here; safetensors' are the owner's alone.
+
+    Raises:
+        OSError, SafetensorError: it cannot be written.
+    """
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(mode)
 
 
 def check_writable(folder: Path) -> None:

@@ -45,7 +45,7 @@ class DiffusionConfig:
     """ddpm, ddpm-small (the posterior's variance) or ddim."""
 
     num_steps: int = changeable(250)
-    """Steps of sampling."""
+    """Steps of sampling, where none are asked for; training's updates are `training.num_steps`."""
 
     def __post_init__(self) -> None:
         """Refuses what makes no diffusion."""

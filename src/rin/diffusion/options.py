@@ -25,7 +25,8 @@ class SampleOptions(TypedDict, total=False):
     """gamma(t) of sampling."""
 
     guidance: float
-    """g in out = out_c + g (out_c - out_u); 0 is off."""
+    """g in p + g (p - p_u), p_u being the prediction without the condition; 0 is none. It is the `guidance_scale` of
+    diffusers less 1."""
 
     td: float
     """Shifts where each step leads to by that many steps; 0 is off."""

@@ -120,7 +120,10 @@ def measured_shapes(
     experiment, kind = _experiment(run), trained.kind
     shapes, (_, length, *canvas) = experiment.data.moving_shapes, kind.data_shape
     if shapes is None or not kind.num_context_frames:
-        raise RinError(f"{run} does not predict moving-shapes, whose true future is known: give --features")
+        raise RinError(
+            f"{run} does not predict moving-shapes, the one set whose true future is known: measure its clips through "
+            "a feature network for video, with --features FILE"
+        )
     rows = np.arange(shapes.num_clips, shapes.num_clips + num)
     scenes = draw_scenes(shapes, (canvas[0], canvas[1]), length, rows)
     context = to_floats(torch.from_numpy(scenes.draw(range(kind.num_context_frames))))

@@ -17,12 +17,11 @@ from typing import Any, TypeVar, cast
 import torch
 from jaxtyping import UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rin.core.distributed import first_says, gather, is_first, rank, sum_over_processes, wait_for_all, world_size
 from rin.core.errors import RinError
-from rin.core.files import UNFINISHED, check_file, discard, flush, flush_folder
+from rin.core.files import UNFINISHED, check_file, discard, flush, flush_folder, save_tensors
 from rin.core.progress import LOGGER
 from rin.core.strict_json import read_json
 from rin.training.rows import joined
@@ -112,7 +111,7 @@ def _write_tensors(temporary: Path, tensors: TensorFiles, shards: int) -> UInt8[
     if rank() < shards:
         for number, (name, file_tensors) in enumerate(tensors.items()):
             path = temporary / _file_name(name, rank(), shards)
-            save_file({key: value.contiguous() for key, value in file_tensors.items()}, path)
+            save_tensors(file_tensors, path)
             flush(path)
             digests[number] = torch.tensor(list(_digest(path)), dtype=torch.uint8)
     return digests

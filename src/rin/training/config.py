@@ -18,7 +18,7 @@ class TrainingConfig:
     """How a model is trained, and what a run writes down."""
 
     num_steps: int = changeable(150_000)
-    """Updates in all."""
+    """Updates in all; steps of sampling are `diffusion.num_steps`."""
 
     batch_size: int = 256
     """Examples of one update, over all processes and accumulation steps."""
@@ -56,7 +56,7 @@ class TrainingConfig:
     original does not."""
 
     average_decay: float = 0.9999
-    """Decay of the averaged weights, which are what one samples from."""
+    """Decay of the running average of the weights (EMA), which is what one samples from."""
 
     further_decays: tuple[float, ...] = ()
     """Decays of more averages that checkpoints keep beside it, for `rin evaluate --average-decays`; each takes the

@@ -554,6 +554,12 @@ def test_latents_are_carried_from_step_to_step():
     assert not any(model.recorded("gradient"))
 
 
+def test_the_first_step_starts_from_given_latents():
+    model, given = Answering(), torch.full((2, 2, 3), 7.0)
+    Diffusion(DiffusionConfig()).sample(model, (2, 3, 4, 4), num_steps=2, latents=given)
+    assert [latents.unique().item() for latents in model.recorded("latents_prev")] == [7.0, 1.0]
+
+
 def test_too_few_draws_of_recorded_noise_are_refused():
     diffusion, noise = Diffusion(DiffusionConfig(sampler="ddpm")), torch.zeros(2, 1, 1, 2, 2)
     with pytest.raises(RinError, match="draw 3 is missing"):

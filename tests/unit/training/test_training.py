@@ -193,6 +193,13 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path):
     assert checkpoint.state(newest) == {"step": 5}
 
 
+def test_the_files_of_a_checkpoint_have_the_permissions_that_new_files_have(tmp_path):
+    checkpoint.save(tmp_path, 1, {"model": {"w": torch.ones(2)}}, {}, keep=1)
+    (tmp_path / "new").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "step-000000001").iterdir()}
+    assert modes == {(tmp_path / "new").stat().st_mode}
+
+
 def test_some_checkpoints_are_kept_for_good(tmp_path):
     for step in range(1, 8):
         checkpoint.save(tmp_path, step, {"model": {"w": torch.ones(2)}}, {}, keep=1, keep_every=3)
@@ -205,7 +212,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_ones(tmp_path, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checkpoint, "save_tensors", full)
     with pytest.raises(RinError, match=r"No space left.*step-000000001"):
         checkpoint.save(tmp_path, 2, {"model": {"w": torch.ones(2)}}, {"step": 2}, keep=2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]

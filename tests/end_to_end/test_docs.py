@@ -1,0 +1,163 @@
+"""Every command of the README and of docs, as it stands there, with toys in place of what it is given."""
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import tomllib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from rin.sampling.pictures import save_video
+from tests.end_to_end.commands import FORKING, ended
+from tests.end_to_end.documentation import PAGES, ROOT, blocks, commands, lines
+
+TOY = {
+    "model.latent_dim": 32, "model.interface_dim": 16, "model.num_latents": 8, "model.compute_depth": 1,
+    "model.num_heads": 2, "model.num_read_write_heads": 2, "diffusion.num_steps": 2, "training.num_steps": 2,
+    "training.batch_size": 8, "training.warmup_steps": 1, "training.held_out_every": 0, "training.sample_every": 0,
+    "data.num_held_out": 8,
+}  # fmt: skip
+PATCHES = {"small-32": 8, "imagenet-256": 64, "kinetics-600": 16, "moving-shapes": 16, "moving-shapes-64": 16}
+EVERY_COMMAND = list(dict.fromkeys(command for page in PAGES for command in commands(page.read_text("utf-8"))))
+EVERY_LINE = list(dict.fromkeys(line for page in PAGES for line in lines(page.read_text("utf-8"))))
+REFUSED = {"rin sample runs/convolutions": "holds a network of its own"}
+"""Commands that the pages say are refused, and how."""
+
+
+class Mean(torch.nn.Module):
+    """Of each channel, of pictures or clips."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float().flatten(2).mean(dim=2) / 255
+
+
+class Inception(Mean):
+    """What is called as the network that StyleGAN's authors share."""
+
+    def forward(self, x: torch.Tensor, return_features: bool = False, no_output_bias: bool = False) -> torch.Tensor:
+        assert return_features or no_output_bias
+        return x.float().flatten(2).mean(dim=2) / 255
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with all that the pages name: pictures, videos, sets, a feature network, and runs."""
+    folder = tmp_path_factory.mktemp("workspace")
+    levels = torch.Generator().manual_seed(0)
+    for name in ("images", "imagenet", "pictures", "bars"):
+        for number in range(24):
+            path = folder / "path/to" / name / "abcde"[number % 5] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(torch.randint(256, (32, 32, 3), generator=levels).byte().numpy()).save(path)
+    (folder / "path/to/cifar10-parquet").mkdir()
+    encoded = [
+        {"bytes": path.read_bytes(), "path": None} for path in sorted((folder / "path/to/images").rglob("*.png"))
+    ]
+    table = pa.table({"img": encoded, "label": [number % 10 for number in range(24)]})
+    pq.write_table(table, folder / "path/to/cifar10-parquet/train.parquet")
+    shutil.copy(folder / "path/to/cifar10-parquet/train.parquet", folder / "cifar10-test.parquet")
+    frames = [torch.full((1, 3, 64, 64), 9 * frame, dtype=torch.uint8) for frame in range(17)]
+    for number in range(10):
+        save_video(frames, folder / "path/to/videos" / f"{number}.mp4", 8.0)
+    shutil.copy(folder / "path/to/videos/0.mp4", folder / "clip.mp4")
+    torch.jit.script(Mean()).save(str(folder / "features.pt"))
+    torch.jit.script(Inception()).save(str(folder / "inception-2015-12-05.pt"))
+    np.savez(folder / "samples.npz", images=np.zeros((8, 32, 32, 3), dtype=np.uint8))
+    for command in (
+        "rin prepare path/to/imagenet sets/imagenet-256 --size 256",
+        "rin prepare path/to/videos sets/clips --size 64 --frames 16",
+        "rin train small-32 --data.path path/to/images --diffusion.label-drop-rate 0.1 "
+        "--training.further-decays 0.9995 0.99 --out runs/mine",
+        "rin train moving-shapes --out runs/shapes",
+        "rin evaluate samples.npz --features features.pt --reference path/to/images --keep-reference reference.npz",
+    ):
+        run(command, folder, as_it_is=True)
+    for copy in ("averages", "imagenet", "bars", "options", "cifar"):
+        shutil.copytree(folder / "runs/mine", folder / "runs" / copy)
+    for copy in ("runs/clips", "runs/shapes-64", "demo-video/run"):
+        shutil.copytree(folder / "runs/shapes", folder / copy)
+    config = (
+        (folder / "runs/mine/config.json").read_text().replace('"model": {', '"network": "mine.Own",\n "model": {', 1)
+    )
+    (folder / "runs/convolutions").mkdir()
+    (folder / "runs/convolutions/config.json").write_text(config)
+    return folder
+
+
+def run(command, folder, as_it_is=False):
+    """Runs a command with toys, in a fork, and holds it to have ended well; what it makes lies apart."""
+    _, name, *words = shlex.split(command)
+    made = folder if as_it_is else folder / "made" / str(len(list((folder / "made").glob("*"))))
+    if name == "train" and not {"--help", "--dry-run"} & set(words):
+        words[words.index("--out") + 1] = str(made / words[words.index("--out") + 1])
+        toy = TOY | {"model.patch_size": PATCHES[words[0]]}
+        if "shapes" in words[0]:
+            toy |= {"data.moving_shapes.num_clips": 20}
+        words += [word for key, value in toy.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    elif name == "prepare":
+        words[1] = str(made / words[1])
+    elif name == "info" and "--gpus" in words:
+        words[0] = "digits"  # larger ones take seconds to count
+    elif name in ("sample", "evaluate"):
+        words = ["features.pt" if word == "inception-v3-compat" else word for word in words]
+        words += ["--num", "8" if "averages" in words[0] or name == "evaluate" else "2"]
+        words += ["--num-steps", "2"] if "runs/" in words[0] or "run" in words[0].split("/") else []
+        if name == "sample":
+            words += ["--out", str(made / words[words.index("--out") + 1])] if "--out" in words else []
+    made.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = ended(FORKING.start("rin.cli", [name, *words], cwd=folder, environment=environment))
+    if command in REFUSED:
+        assert done.returncode == 2
+        assert REFUSED[command] in done.stderr
+    else:
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
+def test_a_command_ends_well(workspace, command):
+    run(command, workspace)
+
+
+@pytest.mark.parametrize(
+    "command", ["rin train small-32 --data.pth path/to/images --out runs/x", "rin sampel runs/mine"]
+)
+def test_a_misspelt_command_does_not(workspace, command):
+    with pytest.raises(AssertionError, match="did you mean"):
+        run(command, workspace)
+
+
+@pytest.mark.parametrize("line", [line for line in EVERY_LINE if not line.startswith(("rin ", "torchrun "))])
+def test_another_line_names_what_is_there(line):
+    words = shlex.split(line)
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    elif words[0] == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        assert set(re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", line)))) <= set(extras)
+    elif words[0] == "python" and words[1] == "-m":
+        path = ROOT / words[2].replace(".", "/")
+        source = "".join(file.read_text() for file in (path.with_suffix(".py"), path / "__main__.py") if file.exists())
+        assert source
+        for word in words[3:]:
+            assert not word.startswith("--") or f'"{word.partition("=")[0]}"' in source, word
+    else:
+        assert (ROOT / words[words[0] == "python"]).exists(), line
+
+
+def test_a_network_of_styleganss_is_wrapped_as_it_is_said(workspace, monkeypatch):
+    (block,) = blocks((ROOT / "docs/evaluation.md").read_text("utf-8"), "python")
+    (workspace / "wrap.py").write_text(block.replace("features.pt", "wrapped.pt"))
+    monkeypatch.chdir(workspace)
+    runpy.run_path("wrap.py", run_name="__main__")
+    network = torch.jit.load("wrapped.pt")
+    pictures = torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)
+    assert torch.equal(network(pictures), torch.ones(2, 3))
+    assert torch.equal(network.logits(pictures), torch.zeros(2, 3))

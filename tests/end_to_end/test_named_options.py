@@ -1,0 +1,97 @@
+"""Every option that the pages name is one, and takes the value that stands beside it."""
+
+import re
+import shlex
+from functools import cache
+
+import pytest
+
+from rin.cli.arguments import parse
+from rin.cli.evaluate import EvaluateArguments
+from rin.cli.info import InfoArguments
+from rin.cli.prepare import PrepareArguments
+from rin.cli.sample import SampleArguments
+from rin.cli.status import StatusArguments
+from rin.cli.train import train
+from rin.core.errors import RinError
+from tests.end_to_end.documentation import PAGES, ROOT
+
+COMMANDS = {
+    "sample": (SampleArguments, ["runs/mine"]),
+    "evaluate": (EvaluateArguments, ["runs/mine"]),
+    "prepare": (PrepareArguments, ["path/to/images", "sets/mine", "--size", "64"]),
+    "info": (InfoArguments, []),
+    "status": (StatusArguments, ["runs"]),
+}
+"""All but `rin train`, with what each needs."""
+
+STANDING = {"c": "3", "f": "8", "h": "32", "w": "32", "n": "4", "N": "4", "GIB": "80"}
+"""Numbers for the letters that pages write in their place."""
+
+
+def understood(name, words):
+    """Holds a command to take these words after what it needs."""
+    if name == "train":
+        preset = "moving-shapes" if "--model.num-context-frames" in words else "small-32"
+        train([preset, *words, "--dry-run"])
+    else:
+        kind, needed = COMMANDS[name]
+        parse(kind, [*needed, *words], f"rin {name}")
+
+
+@cache
+def options(name):
+    """All that a command's help lists."""
+    with pytest.MonkeyPatch.context() as patch:
+        lines = []
+        patch.setattr("sys.stdout.write", lines.append)
+        with pytest.raises(SystemExit, match="0"):
+            understood(name, ["--help"])
+    return set(re.findall(r"--[a-z][\w.-]*", "".join(lines)))
+
+
+@cache
+def other_options():
+    """Those of what is no `rin`: benchmarks, studies, the scripts of docs and tests."""
+    files = (file for folder in ("benchmarks", "studies", "docs", "tests") for file in (ROOT / folder).glob("*.py"))
+    return set(re.findall(r'"(--[a-z][\w-]*)"', "".join(file.read_text(encoding="utf-8") for file in files)))
+
+
+def named(text):
+    """What stands between backticks and begins with an option."""
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [words for words in re.findall(r"`([^`\n]+)`", outside) if re.match(r"--[a-z]", words)]
+
+
+EVERY_ONE = list(dict.fromkeys(words for page in PAGES for words in named(page.read_text(encoding="utf-8"))))
+
+
+def check(text):
+    words = shlex.split(text)
+    names = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
+    taking = [name for name in ("train", *COMMANDS) if names <= options(name)]
+    assert taking or names <= other_options(), f"no command has {text}"
+    has_value = len(words) > len(names) or all(re.search(r"--(\w+\.)*no-", name) for name in names)
+    if taking and has_value:
+        understood(taking[0], [STANDING.get(word, word) for word in words])
+
+
+def test_there_are_many():
+    assert len(EVERY_ONE) > 40
+
+
+@pytest.mark.parametrize("text", EVERY_ONE)
+def test_an_option_that_is_named_is_one(text, capsys):
+    check(text)
+
+
+@pytest.mark.parametrize("text", ["--data.pth PATH", "--training.compil", "--clips.rat 8"])
+def test_a_misspelt_option_is_none(text):
+    with pytest.raises(AssertionError, match="no command has"):
+        check(text)
+
+
+@pytest.mark.parametrize("text", ["--training.optimiser adam", "--sampler dddim", "--training.further-decays 0.999"])
+def test_a_value_that_an_option_does_not_take_is_refused(text):
+    with pytest.raises(RinError):
+        check(text)
