@@ -22,7 +22,7 @@ TINY = [
 """A model so small that a step takes milliseconds."""
 
 
-def start(*arguments, module="rin.cli", fault=None, largest_file=None, environment=None, afresh=False):
+def start(*arguments, module="rin.cli", fault=None, largest_file=None, environment=None, afresh=False, cwd=ROOT):
     """Starts `rin` in a process of its own.
 
     Args:
@@ -33,20 +33,21 @@ def start(*arguments, module="rin.cli", fault=None, largest_file=None, environme
         environment: more variables.
         afresh: in a new interpreter, as a person's shell does it, which takes seconds of imports, and not in a fork of
             one that has imported everything; see tests/forking.py.
+        cwd: the folder that it runs in.
     """
     if fault is not None:
         module, arguments = "tests.end_to_end.faults", (*fault, *arguments)
     arguments = [str(argument) for argument in arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(environment or {})}
     if not afresh:
-        return FORKING.start(module, arguments, cwd=ROOT, environment=environment, largest_file=largest_file)
+        return FORKING.start(module, arguments, cwd=cwd, environment=environment, largest_file=largest_file)
     assert largest_file is None
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
+        cwd=cwd,
         env=environment,
     )
 
@@ -67,7 +68,7 @@ def rin(*arguments, kill_at=None, fault=None, largest_file=None, afresh=False):
     return ended(start(*arguments, fault=fault, largest_file=largest_file, afresh=afresh))
 
 
-def start_together(num, *arguments, faults=None):
+def start_together(num, *arguments, faults=None, cwd=ROOT):
     """Starts `rin` in several processes that work together, as a launcher does; `faults` are by process number."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -77,15 +78,16 @@ def start_together(num, *arguments, faults=None):
         start(
             *arguments,
             fault=(faults or {}).get(number),
+            cwd=cwd,
             environment={name: str(value) for name, value in (shared | {"RANK": number, "LOCAL_RANK": number}).items()},
         )
         for number in range(num)
     ]
 
 
-def together(num, *arguments, faults=None):
+def together(num, *arguments, faults=None, cwd=ROOT):
     """Runs `rin` in several processes that work together, to the end of them all."""
-    return [ended(process) for process in start_together(num, *arguments, faults=faults)]
+    return [ended(process) for process in start_together(num, *arguments, faults=faults, cwd=cwd)]
 
 
 def files(run):

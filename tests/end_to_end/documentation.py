@@ -21,8 +21,26 @@ def lines(text):
     return [line for line in of_blocks if line]
 
 
+def between_backticks(text):
+    """What stands between backticks, outside of blocks."""
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`([^`\n]+)`", outside)
+
+
 def commands(text):
-    """Every `rin ...` in a block or between backticks that is a whole command; under torchrun without it."""
-    in_blocks = [re.sub(r"^torchrun .* -m (?:-- )?rin\.cli ", "rin ", line) for line in lines(text)]
-    in_text = [word for word in re.findall(r"`(rin (?:\w+) [^-`][^`]*)`", text) if not re.search(PLACEHOLDERS, word)]
-    return [line for line in in_blocks if line.startswith("rin ")] + in_text
+    """Every `rin ...` in a block or between backticks that is a whole command."""
+    in_text = [words for words in between_backticks(text) if re.match(r"rin \w+ [^-]", words)]
+    whole = [words for words in in_text if not re.search(PLACEHOLDERS, words)]
+    return [line for line in lines(text) if line.startswith("rin ")] + whole
+
+
+def commands_of_many(text):
+    """Every `rin ...` that stands under torchrun in a block, without it."""
+    of_many = re.compile(r"^torchrun .* -m (?:-- )?rin\.cli ")
+    return [of_many.sub("rin ", line) for line in lines(text) if of_many.match(line)]
+
+
+def others(text):
+    """Every other line of the blocks for a shell, and every other command between backticks."""
+    of_blocks = [line for line in lines(text) if not line.startswith(("rin ", "torchrun "))]
+    return of_blocks + [words for words in between_backticks(text) if re.match(r"(make|python|pip) ", words)]

@@ -1,6 +1,7 @@
 """The command line from training to samples, on pictures as people have them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -134,7 +135,9 @@ def test_pictures_as_people_have_them(tmp_path):
 def test_info_tells_the_cost_of_presets_and_runs(run):
     table = rin("info")
     assert table.returncode == 0
-    assert all(name in table.stdout for name in library.preset_names())
+    rows = [re.split(" {2,}", line) for line in table.stdout.partition("\n\n")[0].splitlines()]
+    assert {len(row) for row in rows} == {6}, "columns run together"
+    assert [row[0] for row in rows[1:]] == library.preset_names()
     assert "395,928,256" in rin("info", "imagenet-256").stdout
     assert "parameters" in rin("info", run).stdout
 
@@ -145,5 +148,6 @@ def test_help_and_version():
         result = rin(*command, "--help")
         assert result.returncode == 0
         assert "usage: rin" in result.stdout
+    assert "[PRESET|RUN]" in result.stdout  # which may be left out
     assert rin("--version", afresh=True).stdout.startswith("rin ")
     assert json.loads(rin("train", "cifar10", "--dry-run").stdout)["model"]["shape"] == [3, 32, 32]

@@ -1,6 +1,5 @@
 """Every command of the README and of docs, as it stands there, with toys in place of what it is given."""
 
-import os
 import re
 import runpy
 import shlex
@@ -14,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from rin.cli.arguments import parse
+from rin.cli.info import InfoArguments
 from rin.sampling.pictures import save_video
-from tests.end_to_end.commands import FORKING, ended
-from tests.end_to_end.documentation import PAGES, ROOT, blocks, commands, lines
+from tests.end_to_end.commands import ended, start, together
+from tests.end_to_end.documentation import PAGES, ROOT, blocks, commands, commands_of_many, others
 
 TOY = {
     "model.latent_dim": 32, "model.interface_dim": 16, "model.num_latents": 8, "model.compute_depth": 1,
@@ -25,8 +26,10 @@ TOY = {
     "data.num_held_out": 8,
 }  # fmt: skip
 PATCHES = {"small-32": 8, "imagenet-256": 64, "kinetics-600": 16, "moving-shapes": 16, "moving-shapes-64": 16}
-EVERY_COMMAND = list(dict.fromkeys(command for page in PAGES for command in commands(page.read_text("utf-8"))))
-EVERY_LINE = list(dict.fromkeys(line for page in PAGES for line in lines(page.read_text("utf-8"))))
+EVERY_COMMAND, EVERY_ONE_OF_MANY, EVERY_OTHER = (
+    list(dict.fromkeys(line for page in PAGES for line in found(page.read_text("utf-8"))))
+    for found in (commands, commands_of_many, others)
+)
 REFUSED = {"rin sample runs/convolutions": "holds a network of its own"}
 """Commands that the pages say are refused, and how."""
 
@@ -63,7 +66,7 @@ def workspace(tmp_path_factory):
     table = pa.table({"img": encoded, "label": [number % 10 for number in range(24)]})
     pq.write_table(table, folder / "path/to/cifar10-parquet/train.parquet")
     shutil.copy(folder / "path/to/cifar10-parquet/train.parquet", folder / "cifar10-test.parquet")
-    frames = [torch.full((1, 3, 64, 64), 9 * frame, dtype=torch.uint8) for frame in range(17)]
+    frames = [torch.full((1, 3, 64, 64), 9 * frame % 256, dtype=torch.uint8) for frame in range(32)]
     for number in range(10):
         save_video(frames, folder / "path/to/videos" / f"{number}.mp4", 8.0)
     shutil.copy(folder / "path/to/videos/0.mp4", folder / "clip.mp4")
@@ -76,12 +79,13 @@ def workspace(tmp_path_factory):
         "rin train small-32 --data.path path/to/images --diffusion.label-drop-rate 0.1 "
         "--training.further-decays 0.9995 0.99 --out runs/mine",
         "rin train moving-shapes --out runs/shapes",
+        "rin train kinetics-600 --data.path path/to/videos --out runs/clips",
         "rin evaluate samples.npz --features features.pt --reference path/to/images --keep-reference reference.npz",
     ):
         run(command, folder, as_it_is=True)
     for copy in ("averages", "imagenet", "bars", "options", "cifar"):
         shutil.copytree(folder / "runs/mine", folder / "runs" / copy)
-    for copy in ("runs/clips", "runs/shapes-64", "demo-video/run"):
+    for copy in ("runs/shapes-64", "demo-video/run"):
         shutil.copytree(folder / "runs/shapes", folder / copy)
     config = (
         (folder / "runs/mine/config.json").read_text().replace('"model": {', '"network": "mine.Own",\n "model": {', 1)
@@ -91,8 +95,8 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def run(command, folder, as_it_is=False):
-    """Runs a command with toys, in a fork, and holds it to have ended well; what it makes lies apart."""
+def run(command, folder, as_it_is=False, processes=1):
+    """Runs a command with toys, in forks, and holds it to have ended well; what it makes lies apart."""
     _, name, *words = shlex.split(command)
     made = folder if as_it_is else folder / "made" / str(len(list((folder / "made").glob("*"))))
     if name == "train" and not {"--help", "--dry-run"} & set(words):
@@ -103,27 +107,36 @@ def run(command, folder, as_it_is=False):
         words += [word for key, value in toy.items() for word in (f"--{key.replace('_', '-')}", str(value))]
     elif name == "prepare":
         words[1] = str(made / words[1])
-    elif name == "info" and "--gpus" in words:
-        words[0] = "digits"  # larger ones take seconds to count
+    elif name == "info" and "--gpus" in words:  # to count takes seconds, and tests/unit/costs does it
+        parse(InfoArguments, words, "rin info")
+        return
     elif name in ("sample", "evaluate"):
         words = ["features.pt" if word == "inception-v3-compat" else word for word in words]
-        words += ["--num", "8" if "averages" in words[0] or name == "evaluate" else "2"]
+        words += ["--num", "8" if name == "evaluate" and "clips" not in words[0] else "2"]
         words += ["--num-steps", "2"] if "runs/" in words[0] or "run" in words[0].split("/") else []
         if name == "sample":
             words += ["--out", str(made / words[words.index("--out") + 1])] if "--out" in words else []
     made.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = ended(FORKING.start("rin.cli", [name, *words], cwd=folder, environment=environment))
-    if command in REFUSED:
-        assert done.returncode == 2
-        assert REFUSED[command] in done.stderr
+    if processes > 1:
+        every_end = together(processes, name, *words, cwd=folder)
     else:
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+        every_end = [ended(start(name, *words, cwd=folder))]
+    for end in every_end:
+        if command in REFUSED:
+            assert end.returncode == 2
+            assert REFUSED[command] in end.stderr
+        else:
+            assert end.returncode == 0, f"{command}: {end.stderr}"
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND)
 def test_a_command_ends_well(workspace, command):
     run(command, workspace)
+
+
+@pytest.mark.parametrize("command", EVERY_ONE_OF_MANY)
+def test_a_command_of_several_processes_ends_well(workspace, command):
+    run(command, workspace, processes=2)
 
 
 @pytest.mark.parametrize(
@@ -134,14 +147,18 @@ def test_a_misspelt_command_does_not(workspace, command):
         run(command, workspace)
 
 
-@pytest.mark.parametrize("line", [line for line in EVERY_LINE if not line.startswith(("rin ", "torchrun "))])
+@pytest.mark.parametrize("line", EVERY_OTHER)
 def test_another_line_names_what_is_there(line):
     words = shlex.split(line)
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     elif words[0] == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        assert set(re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", line)))) <= set(extras)
+        pinned = (ROOT / "constraints.txt").read_text()
+        for extra in re.findall(r"[\w-]+", "".join(re.findall(r"\[(.*)\]", line))):
+            for package in extras[extra] if "-c constraints.txt" in line else ():
+                name = re.split("[<>=]", package)[0]
+                assert f"\n{name}==" in pinned, f"{name} does not go with what stands there"
     elif words[0] == "python" and words[1] == "-m":
         path = ROOT / words[2].replace(".", "/")
         source = "".join(file.read_text() for file in (path.with_suffix(".py"), path / "__main__.py") if file.exists())
@@ -150,6 +167,12 @@ def test_another_line_names_what_is_there(line):
             assert not word.startswith("--") or f'"{word.partition("=")[0]}"' in source, word
     else:
         assert (ROOT / words[words[0] == "python"]).exists(), line
+
+
+def test_there_is_no_other_python_than_what_is_run():
+    """test_readme.py and test_extending.py run that of the others."""
+    pages = {page.name for page in PAGES if blocks(page.read_text("utf-8"), "python")}
+    assert pages == {"README.md", "evaluation.md", "extending.md"}
 
 
 def test_a_network_of_styleganss_is_wrapped_as_it_is_said(workspace, monkeypatch):

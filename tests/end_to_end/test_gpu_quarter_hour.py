@@ -13,6 +13,7 @@ from PIL import Image
 
 import rin
 from rin.core.pixels import to_pictures
+from rin.data.preparing import Preparation, prepare_set
 from tests.end_to_end.commands import ROOT
 
 
@@ -46,9 +47,10 @@ def inputs(tmp_path):
 
 
 def test_a_model_is_trained_and_its_weights_are_saved(inputs):
-    answer = rehearse(inputs, "set", "training", "weights")
+    prepare_set(Preparation(source=str(inputs / "cifar10"), shape=(3, 32, 32)), inputs / "out/set")  # without a process
+    answer = rehearse(inputs, "training", "weights")
     assert answer.returncode == 0, answer.stdout
-    assert [line.split(":")[0] for line in answer.stdout.splitlines()] == ["set", "training", "weights"]
+    assert [line.split(":")[0] for line in answer.stdout.splitlines()] == ["training", "weights"]
     trained = rin.load(inputs / "out/model")
     assert trained.config.mixing_size == rin.preset("cifar10-modern").model.mixing_size
     assert to_pictures(trained.sample(num=2, num_steps=1)).shape == (2, 3, 32, 32)

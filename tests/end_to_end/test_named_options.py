@@ -14,7 +14,7 @@ from rin.cli.sample import SampleArguments
 from rin.cli.status import StatusArguments
 from rin.cli.train import train
 from rin.core.errors import RinError
-from tests.end_to_end.documentation import PAGES, ROOT
+from tests.end_to_end.documentation import PAGES, PLACEHOLDERS, ROOT, between_backticks
 
 COMMANDS = {
     "sample": (SampleArguments, ["runs/mine"]),
@@ -25,8 +25,8 @@ COMMANDS = {
 }
 """All but `rin train`, with what each needs."""
 
-STANDING = {"c": "3", "f": "8", "h": "32", "w": "32", "n": "4", "N": "4", "GIB": "80"}
-"""Numbers for the letters that pages write in their place."""
+STANDING = {"c": "3", "f": "8", "h": "32", "w": "32", "n": "4", "N": "4", "GIB": "80", "PRESET": "small-32"}
+"""What to put in for what pages write in its place."""
 
 
 def understood(name, words):
@@ -57,13 +57,10 @@ def other_options():
     return set(re.findall(r'"(--[a-z][\w-]*)"', "".join(file.read_text(encoding="utf-8") for file in files)))
 
 
-def named(text):
-    """What stands between backticks and begins with an option."""
-    outside = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
-    return [words for words in re.findall(r"`([^`\n]+)`", outside) if re.match(r"--[a-z]", words)]
-
-
-EVERY_ONE = list(dict.fromkeys(words for page in PAGES for words in named(page.read_text(encoding="utf-8"))))
+EVERYTHING = list(dict.fromkeys(words for page in PAGES for words in between_backticks(page.read_text("utf-8"))))
+EVERY_OPTION = [words for words in EVERYTHING if re.match(r"--[a-z]", words)]
+EVERY_OUTLINE = [words for words in EVERYTHING if re.match(r"rin \w+ ", words) and re.search(PLACEHOLDERS, words)]
+"""Commands in which a reader puts something in; test_docs.py runs the others."""
 
 
 def check(text):
@@ -77,12 +74,26 @@ def check(text):
 
 
 def test_there_are_many():
-    assert len(EVERY_ONE) > 40
+    assert len(EVERY_OPTION) > 40
+    assert len(EVERY_OUTLINE) > 5
 
 
-@pytest.mark.parametrize("text", EVERY_ONE)
-def test_an_option_that_is_named_is_one(text, capsys):
+@pytest.mark.parametrize("text", EVERY_OPTION)
+def test_an_option_that_is_named_is_one(text):
     check(text)
+
+
+@pytest.mark.parametrize("text", EVERY_OUTLINE)
+def test_a_command_in_outline_is_understood(text):
+    _, name, *words = text.replace(" ...", "").split()
+    name = "train" if name == "COMMAND" else name
+    words = [STANDING.get(word, word) for word in words]
+    if "--help" in words:
+        options(name)
+    elif name == "train":
+        train([*words, "--dry-run"])
+    else:
+        parse(COMMANDS[name][0], words, f"rin {name}")
 
 
 @pytest.mark.parametrize("text", ["--data.pth PATH", "--training.compil", "--clips.rat 8"])

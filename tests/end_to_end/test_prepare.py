@@ -1,5 +1,6 @@
 """`rin prepare`: killed and gone on with, trained on, and a person's mistakes."""
 
+import shlex
 import subprocess
 
 import numpy as np
@@ -128,6 +129,23 @@ def test_clips_are_prepared_and_told_of(tmp_path, capsys):
     assert_one_line(here(capsys, *prepare[:-1], "11"), "no video is as long as a clip, 11 frames", "a.mp4")
     shapes = here(capsys, "prepare", "moving-shapes", tmp_path / "shapes", "--size", "16", "--frames", "0")
     assert_one_line(shapes, "moving-shapes are clips in colour")
+
+
+@pytest.mark.parametrize(
+    ("preset", "frames"), [("small-32", 0), ("small-32", 3), ("moving-shapes", 3), ("kinetics-600", 16)]
+)
+def test_the_command_that_is_given_at_the_end_trains_on_the_set(tmp_path, pictures, capsys, preset, frames):
+    if frames:
+        video(tmp_path / "videos" / "a.mp4", 40)
+    source = tmp_path / "videos" if frames else pictures
+    cut = ["--frames", frames] if frames else ["--skip-broken"]
+    done = here(capsys, "prepare", source, tmp_path / "a set", "--size", "16x24", *cut)
+    assert done.returncode == 0, done.stderr
+    words = shlex.split(done.stdout.rpartition("train on them with: ")[2])
+    assert words[:3] == ["rin", "train", "PRESET"]
+    toys = [*TINY, "--training.num-steps", "1", "--out", tmp_path / "run"]
+    run = rin("train", preset, *words[3:], *toys)
+    assert run.returncode == 0, run.stderr
 
 
 def test_help_lists_all(capsys):

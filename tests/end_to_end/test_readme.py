@@ -11,7 +11,7 @@ from tests.end_to_end.documentation import PAGES, ROOT, blocks
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     run = tmp_path / "demo" / "run"
-    result = rin("train", "digits", *TINY, "--training.num-steps", "2", "--out", run, afresh=True)
+    result = rin("train", "digits", *TINY, "--training.num-steps", "2", "--out", run)
     assert result.returncode == 0, result.stderr
     monkeypatch.chdir(tmp_path)
     (block,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "python")

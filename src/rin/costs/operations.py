@@ -4,8 +4,11 @@ Operations are those of matrix products and attention, two a multiply-add; what 
 backward pass is not counted.
 """
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,12 +38,27 @@ class Cost:
     """Latents, those of noise level and condition among them."""
 
 
+def counting() -> FlopCounterMode:
+    """Counts the operations of what runs within it.
+
+    PyTorch counts the gradient of a depthwise convolution's kernel as if every channel met every other.
+    """
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+
+
+def _convolution_backward(
+    gradient: Sequence[int], _: Sequence[int], weight: Sequence[int], *others: Any, **__: Any
+) -> int:
+    """Each gradient that is wanted costs what the forward pass did: a multiply-add a number of the kernel's row."""
+    return sum(others[7][:2]) * 2 * math.prod(gradient) * math.prod(weight[1:])
+
+
 def cost(config: RINConfig) -> Cost:
     """Counts a network without making it."""
     with torch.device("meta"):
         model = RIN(config).eval()
         x, gamma, condition = example_inputs(config, 1)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with counting() as counter, torch.no_grad():
             model(x, gamma, condition)
     return Cost(
         parameters=sum(weight.numel() for weight in model.parameters()),
@@ -69,11 +87,11 @@ def update_operations(
         model = RIN(config).train()
         model.recompute_blocks = recompute_blocks
         x, gamma, condition = example_inputs(config, 1)
-        with FlopCounterMode(display=False) as main:
+        with counting() as main:
             prediction = model(x, gamma, condition, torch.empty(1, config.num_latents, config.latent_dim)).prediction
             assert prediction is not None
             prediction.sum().backward()
-        with FlopCounterMode(display=False) as estimate, torch.no_grad():
+        with counting() as estimate, torch.no_grad():
             model(x, gamma, condition, latents_only=True)
     estimated = num_estimated(diffusion, batch_size)
     return batch_size * main.get_total_flops() + estimated * estimate.get_total_flops()

@@ -15,7 +15,7 @@ from rin import RIN, Condition, Diffusion, DiffusionConfig, RINConfig, RinError
 from rin.cli import main
 from rin.costs import memory
 from rin.costs.memory import Held, Passing, held, needed, passing, plan
-from rin.costs.operations import cost, gpu_hours, num_estimated, peak_operations, update_operations
+from rin.costs.operations import cost, counting, gpu_hours, num_estimated, peak_operations, update_operations
 from rin.nn.linear import Linear
 from rin.training.config import TrainingConfig
 from rin.training.optim import make_optimiser
@@ -37,6 +37,15 @@ def test_a_gradient_takes_twice_its_forward_pass_but_for_what_needs_none():
     config = small()
     forward, inputs = cost(config).operations, 2 * (16 * 12 * 16 + 8 * 32 + 5 * 32)
     assert update_operations(config, WITHOUT, 1) == 3 * forward - inputs
+
+
+def test_a_depthwise_convolution_takes_thrice_its_forward_pass():
+    x, weight = torch.ones(2, 4, 8, 8, requires_grad=True), torch.ones(4, 1, 3, 3, requires_grad=True)
+    with counting() as counter:
+        answer = torch.nn.functional.conv2d(x, weight, padding=1, groups=4)
+        assert counter.get_total_flops() == 2 * x.numel() * 9
+        answer.sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * x.numel() * 9
 
 
 def test_the_estimate_pass_leaves_out_the_last_write_and_the_read_out():
