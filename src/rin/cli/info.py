@@ -8,6 +8,7 @@ import tyro
 
 from rin.cli.arguments import parse
 from rin.core.errors import RinError
+from rin.core.kind import is_set, is_video
 from rin.costs.memory import RESERVE, Plan, held, needed, passing, plan, ways
 from rin.costs.operations import ASSUMED_SHARE_OF_PEAK, Cost, cost, gpu_hours, peak_operations, update_operations
 from rin.data.config import BUILT_IN
@@ -83,11 +84,11 @@ def _print_model(config: RINConfig) -> None:
 
 def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
     patch = f"{config.patch_size} x {config.patch_size}"
-    if len(config.shape) == 4:
+    if is_video(config.shape):
         patch = f"{config.temporal_patch_size} x {patch}"
     return {
         "example": " x ".join(map(str, config.shape)),
-        "patch": "none" if len(config.shape) == 2 else patch,
+        "patch": "none" if is_set(config.shape) else patch,
         "interface": f"{price.tokens} tokens x {config.interface_dim}",
         "latents": f"{price.latents} x {config.latent_dim}",
         "compute layers a block": ", ".join(map(str, config.compute_depth)),

@@ -1,4 +1,4 @@
-"""What a denoiser is told and what it answers: all that networks and diffusion know of one another."""
+"""A denoiser's condition and its output: all that networks and diffusion know of one another."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable

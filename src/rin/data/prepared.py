@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rin.core import strict_json
 from rin.core.errors import RinError
+from rin.core.kind import is_image, is_video
 from rin.core.shapes import Labels, Media
 from rin.data.config import ClipsConfig
 from rin.data.decoding import Clip, Footage, Picture, Shape, check_shape, fitted, in_channels, printable
@@ -143,7 +144,7 @@ def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedM
 
     def read(row: int) -> bytes | Footage:
         medium = shards.gather(np.array([row]))[0]
-        if medium.ndim == 4:
+        if is_video(medium.shape):
             return _Stored(medium)
         file = io.BytesIO()
         _as_image(medium).save(file, "png", compress_level=0)
@@ -156,7 +157,7 @@ def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedM
         labels=torch.from_numpy(labels),
         class_names=class_names,
         shards=shards,
-        kind="clip" if len(shards.shape) == 4 else "picture",
+        kind="clip" if is_video(shards.shape) else "picture",
         families=torch.arange(len(families)).repeat_interleave(families),
         overlap=overlap_of(shards.shape[1], cut_by(stored)) if len(families) else 0,
         listing=str(stored["settings"].get("fingerprint", "")),
@@ -218,7 +219,7 @@ def check_frames(media: PreparedMedia, shape: Shape) -> None:
 def shape_text(shape: Shape) -> str:
     """What a shape is one of, as in "pictures of 3x64x64" or "clips of 16 frames (3x16x64x64)"."""
     sizes = "x".join(map(str, shape))
-    return f"pictures of {sizes}" if len(shape) == 3 else f"clips of {shape[1]} frames ({sizes})"
+    return f"pictures of {sizes}" if is_image(shape) else f"clips of {shape[1]} frames ({sizes})"
 
 
 def size_text(height: int, width: int) -> str:

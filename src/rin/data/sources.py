@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rin.core.errors import RinError
+from rin.core.kind import is_video
 from rin.core.progress import LOGGER
 from rin.data.config import BUILT_IN, DataConfig
 from rin.data.cutting import Cut
@@ -117,7 +118,7 @@ def _open_splits(preparation: Preparation, config: DataConfig) -> dict[str, Enco
             raise RinError(f"{preparation.source} has a split {name!r}, which cannot be a folder's name: rename it")
         if isinstance(encoded, PreparedMedia):
             check_frames(encoded, preparation.shape)
-    kind = "clip" if len(preparation.shape) == 4 else "picture"
+    kind = "clip" if is_video(preparation.shape) else "picture"
     if not any(len(encoded) for encoded in splits.values()):
         raise RinError(f"{preparation.source} holds no {kind}s: give another source")
     if not preparation.labels:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from rin.core.errors import RinError
+from rin.core.kind import is_video
 from rin.data.built_in import open_built_in
 from rin.data.config import BUILT_IN, ClipsConfig, DataConfig
 from rin.data.decoding import BrokenMediaError, Footage, Shape, is_deep_grey_file, printable
@@ -40,7 +41,7 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
     if (
         config.value_range
         and not config.pictures_path
-        and (config.path in BUILT_IN or is_prepared_set or len(shape) == 4)
+        and (config.path in BUILT_IN or is_prepared_set or is_video(shape))
     ):
         raise RinError(
             f"data.value_range is for pictures that are decoded, and {printable(config.path)} has 8 bits: leave it out"
@@ -53,7 +54,7 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         stored = read_set(path)
         how_cut(config)  # nothing can be cut in another way any more
         return {split: partial(open_split, path, stored, split) for split in stored["splits"]}
-    kind = "video" if len(shape) == 4 else "picture"
+    kind = "video" if is_video(shape) else "picture"
     if config.stream:
         splits = streamed_splits(config.path, config.split, kind, config.column)
     elif os.path.isdir(path):

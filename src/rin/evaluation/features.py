@@ -33,6 +33,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rin.core.errors import RinError
+from rin.core.kind import is_video
 from rin.core.optional import torch_fidelity
 from rin.core.shapes import Media
 
@@ -107,7 +108,7 @@ class FeatureNetwork:
             shown = (
                 f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
             )
-            kind = "clips" if media.ndim == 5 else "pictures"
+            kind = "clips" if is_video(media.shape[1:]) else "pictures"
             raise RinError(
                 f"the feature network {self._name} gives {shown} for the {what} of {len(media)} {kind}: wrap it, for "
                 "floats (b d)"

@@ -26,7 +26,7 @@ def part_of(folder: Path, start: int) -> Path:
     return folder / f"images-{start:08d}.npz"
 
 
-def claim(folder: Path, told: dict[str, Any]) -> None:
+def claim(folder: Path, description: dict[str, Any]) -> None:
     """Makes a folder that of these samples, or makes sure that it already is.
 
     Raises:
@@ -38,12 +38,14 @@ def claim(folder: Path, told: dict[str, Any]) -> None:
         if any(folder.iterdir()):
             raise RinError(f"{folder} is not empty and holds no kept samples: give a new folder")
         with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         return
     try:
         before = read_json(path)
         changed = [
-            f"{name} was {before.get(name)} and is {told[name]}" for name in told if before.get(name) != told[name]
+            f"{name} was {before.get(name)} and is {description[name]}"
+            for name in description
+            if before.get(name) != description[name]
         ]
     except (OSError, ValueError, AttributeError) as error:
         raise RinError(f"{path} tells of no kept samples: {error}") from error

@@ -65,7 +65,7 @@ class CrossLayer(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b n d"], memory: Float[Tensor, "b memory memory_dim"]
     ) -> Float[Tensor, "b n d"]:
-        """The tokens after they have asked `memory`."""
+        """The tokens after attention to `memory`."""
         return self.mlp(tokens + self.attention(self.norm(tokens), memory))
 
 

@@ -1,4 +1,4 @@
-"""What the latents are told: the noise level and the condition, as tokens of the latents' width."""
+"""The noise level and the condition as tokens of the latents' width."""
 
 from contextlib import nullcontext
 

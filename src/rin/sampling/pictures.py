@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.files import written_whole
+from rin.core.kind import is_video
 from rin.core.optional import pyav
 from rin.core.shapes import Clips, Pictures
 
@@ -47,7 +48,7 @@ def grid(pictures: Pictures, columns: int | None = None) -> Sheet:
 def sheet_size(count: int, shape: Sequence[int], columns: int | None = None) -> tuple[int, int]:
     """Height and width of a `grid` of so many pictures (c h w), or of frames of clips (c f h w) in their borders."""
     height, width = shape[-2:]
-    edges = 2 * _edge(height, width) if len(shape) == 4 else 0
+    edges = 2 * _edge(height, width) if is_video(shape) else 0
     return _laid_out(count, height + edges, width + edges, columns).size
 
 

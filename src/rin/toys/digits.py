@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from rin.core.errors import RinError
+from rin.core.kind import is_video
 from rin.data.config import DataConfig
 from rin.data.decoding import Shape
 from rin.data.encoded import Encoded
@@ -17,7 +18,7 @@ def open_set(config: DataConfig, shape: Shape) -> Encoded:  # noqa: ARG001 (ever
     Raises:
         RinError: the shape is one of clips, or scikit-learn is not installed.
     """
-    if len(shape) == 4:
+    if is_video(shape):
         raise RinError("digits are pictures, and clips of several frames are wanted: give --data.path moving-shapes")
     try:
         from sklearn.datasets import load_digits
