@@ -23,6 +23,10 @@ def diffusion(name):
     return f"tests/unit/diffusion/test_diffusion.py::{name}"
 
 
+def samplers(name):
+    return f"tests/unit/diffusion/test_samplers.py::{name}"
+
+
 def optim(name):
     return f"tests/unit/training/test_optim.py::{name}"
 

@@ -1,6 +1,6 @@
 """Sampling and guidance."""
 
-from tests.mutants.mutant import DIFFUSION, PARAMETRISATION, SAMPLERS, Mutant, diffusion
+from tests.mutants.mutant import DIFFUSION, PARAMETRISATION, SAMPLERS, Mutant, diffusion, samplers
 
 MUTANTS = [
     # Sampling
@@ -32,8 +32,8 @@ MUTANTS = [
     Mutant(
         "sampling-cold-latents",
         DIFFUSION,
-        "gamma.expand(shape[0]), condition, latents, guidance)",
-        "gamma.expand(shape[0]), condition, None, guidance)",
+        "gamma.expand(shape[0]), condition, latents, guidance if guided else 0.0\n",
+        "gamma.expand(shape[0]), condition, None, guidance if guided else 0.0\n",
         "latents are carried from step to step",
         (diffusion("test_latents_are_carried_from_step_to_step"),),
     ),
@@ -52,6 +52,30 @@ MUTANTS = [
         "    if not small:\n",
         "ddpm has the large variance",
         (diffusion("test_the_ancestral_steps_have_their_variances"),),
+    ),
+    Mutant(
+        "dpm-solver-extrapolates-by-1-over-r",
+        SAMPLERS,
+        "return (then - now) / (now - before) / 2",
+        "return (then - now) / (now - before)",
+        "DPM-Solver++ 2M extrapolates by 1 / (2 r)",
+        (samplers("test_samplers_without_noise_follow_the_ode_in_the_order_that_they_claim"),),
+    ),
+    Mutant(
+        "heun-carries-the-first-latents",
+        SAMPLERS,
+        "there, latents = look(",
+        "there, _ = look(",
+        "the second look's latents are carried",
+        (samplers("test_heun_looks_twice_but_for_the_last_step_and_each_look_goes_on_from_the_latents_before"),),
+    ),
+    Mutant(
+        "guidance-interval-upside-down",
+        SAMPLERS,
+        "interval[0] < math.sqrt((1 - gamma) / gamma) <= interval[1]",
+        "interval[0] < math.sqrt(gamma / (1 - gamma)) <= interval[1]",
+        "an interval is one of the noise's sigma",
+        (samplers("test_guidance_is_for_its_interval_alone_and_costs_nothing_elsewhere"),),
     ),
     # Guidance
     Mutant(

@@ -27,17 +27,20 @@ class SamplingArguments:
     """How samples are drawn, by all who draw some."""
 
     num_steps: Annotated[int | None, tyro.conf.arg(aliases=["--steps"])] = None
-    """Steps of sampling, of which each is a look of the network at every sample; the model's own if absent."""
+    """Steps of sampling; the network is evaluated once a step, by heun twice; the model's own if absent."""
 
     sampler: SamplerName | None = None
-    """ddpm, ddpm-small or ddim; the model's own if absent."""
+    """ddpm, ddpm-small, ddim, dpmpp-2m or heun; the model's own if absent."""
 
     schedule: str | None = None
-    """gamma(t) of sampling, as in cosine or sigmoid@-3,3,0.9; the model's own if absent."""
+    """gamma(t) of sampling, as in cosine, sigmoid@-3,3,0.9, karras or log-snr; the model's own if absent."""
 
     guidance: float = 0.0
     """Strength g of classifier-free guidance, p + g (p - p without the label): 0 is none. It is the guidance_scale of
     diffusers less 1, so that its 7.5 is 6.5 here. Needs a model trained with label dropping."""
+
+    guidance_interval: tuple[float, float] | None = None
+    """The noise that guidance is for, from above the first sigma to the second, as in 0.3 3; all if absent."""
 
     seed: int = 0
     """Of the noise: picture 17 of seed 3 is the same at any --num and --batch-size."""

@@ -100,6 +100,9 @@ def check_options(options: Mapping[str, Any], names: Iterable[str], others: Iter
         value = options.get(name, 0.0)
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise RinError(f"{name} {value!r}: take a finite number, or 0 to leave it off")
+    interval: Any = options.get("guidance_interval")
+    if interval is not None and not (_are_two_numbers(interval) and 0 <= interval[0] < interval[1]):
+        raise RinError(f"guidance_interval {interval!r}: take two numbers, 0 <= low < high, the noise's sigma")
     for name, least in (("num_steps", 1), ("block", 0)):
         if (value := options.get(name)) is not None:
             whole_number(name, value, least)
@@ -124,6 +127,10 @@ def whole_number(name: str, value: object, least: int) -> int:
     if type(value) is bool or not isinstance(value, numbers.Integral) or value < least:
         raise RinError(f"{name} {value!r}: take a whole number from {least} on")
     return int(value)
+
+
+def _are_two_numbers(value: object) -> bool:
+    return isinstance(value, tuple | list) and [isinstance(each, numbers.Real) for each in value] == [True, True]
 
 
 def _check_names(what: str, given: Mapping[str, Any], names: Iterable[str], others: Iterable[str] = ()) -> None:

@@ -18,7 +18,7 @@ class DiffusionConfig:
     """gamma(t) in training: cosine, cosine@start,end,tau, sigmoid@start,end,tau or linear."""
 
     sampling_schedule: str = changeable("cosine")
-    """gamma(t) in sampling."""
+    """gamma(t) in sampling: one of those, karras@start,end,rho or log-snr@start,end."""
 
     prediction: Parametrisation = "eps"
     """What the network predicts."""
@@ -42,7 +42,7 @@ class DiffusionConfig:
     """Share of the examples whose condition is dropped in training; guidance needs more than 0."""
 
     sampler: SamplerName = changeable("ddpm")
-    """ddpm, ddpm-small (the posterior's variance) or ddim."""
+    """ddpm, ddpm-small (the posterior's variance), ddim, dpmpp-2m or heun."""
 
     num_steps: int = changeable(250)
     """Steps of sampling, where none are asked for; training's updates are `training.num_steps`."""

@@ -3,10 +3,11 @@
 import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Unpack
+from functools import partial
+from typing import Any, NamedTuple, Unpack
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from rin.core.compute import autocast_to, compiled, device_of
@@ -19,7 +20,16 @@ from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.loss import estimate_latents, fixed_share, squared_error
 from rin.diffusion.options import Draws, SamplingOptions
 from rin.diffusion.parametrisation import Estimate, as_factor, corrupt, estimate
-from rin.diffusion.samplers import SAMPLERS, ddim_step, ddpm_step, noise_source, step_times
+from rin.diffusion.samplers import (
+    SAMPLERS,
+    Level,
+    SamplerName,
+    is_inside,
+    last_rule,
+    noise_levels,
+    noise_source,
+    reverse_step,
+)
 from rin.diffusion.schedules import parse_schedule
 
 
@@ -42,7 +52,7 @@ def last_of(steps: Iterable[SamplingStep]) -> SamplingStep:
 
 
 Step = Callable[..., tuple[Examples, Examples, Latents | None]]
-"""(x_t, latents, times, number) to (x_0, the next x_t, the next latents)."""
+"""(sampler, whether guided, and the state that `reverse_step` takes) to (x_0, the next x_t, the next latents)."""
 
 
 class Diffusion:
@@ -145,33 +155,30 @@ class Diffusion:
         draw = noise_source(shape, options.get("seeds"), options.get("noise"), device, options.get("block", 0))
         condition = self._scaled(condition)
 
-        @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
-        def take(
-            x_t: Examples, latents: Latents | None, times: Float[Tensor, "2"], number: int | Int[Tensor, ""]
-        ) -> tuple[Examples, Examples, Latents | None]:
-            gamma, gamma_next = gamma_of(times)
+        def look(x_t: Examples, latents: Latents | None, gamma: Level, guided: bool) -> tuple[Estimate, Latents | None]:
             with autocast_to(bfloat16, device):
-                estimated, latents = self._denoise(model, x_t, gamma.expand(shape[0]), condition, latents, guidance)
-            if sampler == "ddim":
-                return estimated.x_0, ddim_step(estimated, gamma_next), latents
-            noise = draw(number + 1)
-            x_next = ddpm_step(x_t, estimated, gamma, gamma_next, noise, small=sampler == "ddpm-small")
-            return estimated.x_0, x_next, latents
+                return self._denoise(
+                    model, x_t, gamma.expand(shape[0]), condition, latents, guidance if guided else 0.0
+                )
+
+        @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
+        def take(sampler: SamplerName, guided: bool, *state: Any) -> tuple[Examples, Examples, Latents | None]:
+            return reverse_step(sampler, partial(look, guided=guided), draw, *state)
 
         fast = _fast(take, device) if options.get("compile", False) else take
-        td = options.get("td", 0.0)
-        levels = [step_times(step, num_steps, td) for step in range(num_steps)]
-        times = torch.tensor(levels, dtype=torch.float32, device=device)
+        levels = noise_levels(gamma_of, num_steps, options.get("td", 0.0), device)
+        guided = [is_inside(gamma, options.get("guidance_interval")) for gamma, *_ in levels.tolist()]
         evaluating = EvaluationMode(model)
 
         def steps() -> Iterator[SamplingStep]:
             x_t, latents = draw(0), options.get("latents")
+            x_0 = torch.zeros_like(x_t)
             for step in range(num_steps):
+                rule = last_rule(sampler) if step == num_steps - 1 else sampler
                 # without latents the first step is another than those that follow, and not worth compiling
+                run = take if rule != sampler or (step == 0 and latents is None) else fast
                 with evaluating:
-                    x_0, x_t, latents = (take if step == 0 and latents is None else fast)(
-                        x_t, latents, times[step], step
-                    )
+                    x_0, x_t, latents = run(rule, guided[step], x_t, latents, x_0, levels[step], step)
                 yield SamplingStep(x_0 / scale, x_t / scale, latents)
 
         return steps()  # so that what cannot be followed is refused by this call, and not by the first step
@@ -233,9 +240,12 @@ def _fast(take: Step, device: torch.device) -> Step:
     fast = compiled(take, "the sampling step", graphs)
 
     def step(
-        x_t: Examples, latents: Latents | None, times: Float[Tensor, "2"], number: int
-    ) -> tuple[Examples, Examples, Latents | None]:
-        x_0, x_next, latents_next = fast(x_t, latents, times, torch.full((), number, device=device))
+        sampler: SamplerName, guided: bool, x_t: Examples, latents: Latents | None, x_0_before: Examples,
+        levels: Float[Tensor, "3"], number: int,
+    ) -> tuple[Examples, Examples, Latents | None]:  # fmt: skip
+        x_0, x_next, latents_next = fast(
+            sampler, guided, x_t, latents, x_0_before, levels, torch.full((), number, device=device)
+        )
         if not graphs:
             return x_0, x_next, latents_next
         # the next replay of the graphs overwrites what this one returned

@@ -16,10 +16,10 @@ class SampleOptions(TypedDict, total=False):
     """How to draw samples; what is absent or None is the configuration's."""
 
     sampler: SamplerName | None
-    """ddpm, ddpm-small or ddim."""
+    """ddpm, ddpm-small, ddim, dpmpp-2m or heun."""
 
     num_steps: int | None
-    """Steps, 1 or more."""
+    """Steps, 1 or more; heun evaluates the network twice a step, but for the last."""
 
     schedule: str | None
     """gamma(t) of sampling."""
@@ -27,6 +27,11 @@ class SampleOptions(TypedDict, total=False):
     guidance: float
     """g in p + g (p - p_u), p_u being the prediction without the condition; 0 is none. It is the `guidance_scale` of
     diffusers less 1."""
+
+    guidance_interval: tuple[float, float] | None
+    """The noise that guidance is for, from above the first to the second, in sigma = sqrt((1 - gamma) / gamma), the
+    noise's deviation over the scaled data's; elsewhere there is none, at half the cost (Kynkäänniemi et al., 2024,
+    arXiv 2404.07724). None is all."""
 
     td: float
     """Shifts where each step leads to by that many steps; 0 is off."""

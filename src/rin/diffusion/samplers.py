@@ -1,5 +1,9 @@
-"""Steps of the reverse process, as pure functions, and the noise they take (Ho et al., 2020; Song et al., 2021)."""
+"""Steps of the reverse process, as pure functions, and the noise they take.
 
+Ho et al., 2020 (DDPM); Song et al., 2021 (DDIM); Lu et al., 2022 (DPM-Solver++, arXiv 2211.01095).
+"""
+
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -9,16 +13,25 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose
-from rin.core.shapes import Examples
-from rin.diffusion.parametrisation import Estimate
+from rin.core.shapes import Examples, Latents
+from rin.diffusion.parametrisation import Estimate, eps_from_x
+from rin.diffusion.schedules import Schedule
 
-SamplerName = Literal["ddpm", "ddpm-small", "ddim"]
-"""ddpm has the large variance (beta_t), ddpm-small the posterior's; ddim has none."""
+SamplerName = Literal["ddpm", "ddpm-small", "ddim", "dpmpp-2m", "heun"]
+"""ddpm has the large variance (beta_t), ddpm-small the posterior's; the others have none. ddim is of first order.
+dpmpp-2m (DPM-Solver++ 2M) and heun are of second, but for the last step, which is DDIM's: on the schedules karras and
+log-snr it is short enough not to count. heun evaluates the network twice a step."""
 
 SAMPLERS: tuple[str, ...] = get_args(SamplerName)
 
 Level = Float[Tensor, ""]
 """gamma of the whole batch at a step."""
+
+Look = Callable[[Examples, Latents | None, Level], tuple[Estimate, Latents | None]]
+"""Evaluates the network on x_t, given the latents before and gamma."""
+
+Draw = Callable[[int | Int[Tensor, ""]], Examples]
+"""Noise by the number of its draw: draw 0 is the starting point, draw k the noise of step k - 1."""
 
 
 def ddim_step(estimated: Estimate, gamma_next: Level) -> Examples:
@@ -38,6 +51,84 @@ def ddpm_step(
     return mean + variance.sqrt() * noise
 
 
+def reverse_step(
+    sampler: SamplerName,
+    look: Look,
+    draw: Draw,
+    x_t: Examples,
+    latents: Latents | None,
+    x_0_before: Examples,
+    levels: Float[Tensor, "3"],
+    number: int | Int[Tensor, ""],
+) -> tuple[Examples, Examples, Latents | None]:
+    """One step of a sampler.
+
+    DDIM's is exact where the estimate of x_0 does not change on the way. Those of second order are DDIM's with a better
+    x_0: DPM-Solver++ 2M extrapolates it from the step before (arXiv 2211.01095, algorithm 2), and Heun's method takes
+    the mean over both ends of the step.
+
+    Each look starts from the latents of the look before, also the second one of heun, whose latents are carried: it
+    was at the level where the next step begins.
+
+    Args:
+        sampler: which.
+        look: evaluates the network.
+        draw: noise by number.
+        x_t: where the step begins.
+        latents: of the look before.
+        x_0_before: the estimate of the step before.
+        levels: see `noise_levels`.
+        number: of the step, from 0.
+
+    Returns:
+        The estimate of x_0, where the step ends, and the latents to carry.
+    """
+    gamma, gamma_next, share = levels
+    estimated, latents = look(x_t, latents, gamma)
+    x_0 = estimated.x_0
+    if sampler in ("ddpm", "ddpm-small"):
+        noise = draw(number + 1)
+        return x_0, ddpm_step(x_t, estimated, gamma, gamma_next, noise, small=sampler == "ddpm-small"), latents
+    if sampler == "ddim":
+        return x_0, ddim_step(estimated, gamma_next), latents
+    if sampler == "dpmpp-2m":
+        better = x_0 + share * (x_0 - x_0_before)
+    else:
+        there, latents = look(ddim_step(estimated, gamma_next), latents, gamma_next)
+        better = (x_0 + there.x_0) / 2
+    eps = eps_from_x(x_t, better, gamma.expand(len(x_t)))
+    return x_0, ddim_step(Estimate(better, eps), gamma_next), latents
+
+
+def last_rule(sampler: SamplerName) -> SamplerName:
+    """The sampler of the last step, which leads to clean data: of first order, since log-SNR has no end."""
+    return "ddim" if sampler in ("dpmpp-2m", "heun") else sampler
+
+
+def noise_levels(gamma_of: Schedule, num_steps: int, td: float, device: torch.device) -> Float[Tensor, "num_steps 3"]:
+    """Of each step: gamma where it begins, gamma where it ends, and the share that DPM-Solver++ 2M extrapolates by."""
+    times = [torch.tensor(step_times(step, num_steps, td), dtype=torch.float32) for step in range(num_steps)]
+    levels = [gamma_of(pair.to(device)) for pair in times]
+    shares, before = list[float](), None
+    for gamma, gamma_next in torch.stack(levels).tolist():
+        shares.append(0.0 if before is None else extrapolation(before, gamma, gamma_next))
+        before = gamma
+    return torch.cat([torch.stack(levels), torch.tensor(shares, dtype=torch.float32, device=device)[:, None]], dim=1)
+
+
+def extrapolation(gamma_before: float, gamma: float, gamma_next: float) -> float:
+    """1 / (2 r), r being the last step over this one in lambda, half the log-SNR; 0 where a step has no length."""
+    if not gamma_before < gamma < gamma_next < 1:
+        return 0.0
+    before, now, then = (math.log(level / (1 - level)) for level in (gamma_before, gamma, gamma_next))
+    return (then - now) / (now - before) / 2
+
+
+def is_inside(gamma: float, interval: tuple[float, float] | None) -> bool:
+    """Whether a noise level lies in an interval of sigma, above its first end and up to its second; None is all."""
+    return interval is None or interval[0] < math.sqrt((1 - gamma) / gamma) <= interval[1]
+
+
 def step_times(step: int, num_steps: int, td: float) -> tuple[float, float]:
     """The time of a step, and that of where it leads: `1 + td` steps on, at least 0.
 
@@ -52,8 +143,8 @@ def noise_source(
     recorded: Sequence[Examples] | None,
     device: torch.device,
     block: int = 0,
-) -> Callable[[int | Int[Tensor, ""]], Examples]:
-    """Noise by the number of its draw: draw 0 is the starting point, draw k the noise of step k - 1.
+) -> Draw:
+    """The noise of a sampling run.
 
     Args:
         shape: of the samples, batch first.

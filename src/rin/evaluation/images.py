@@ -111,6 +111,7 @@ def sampling_protocol(trained: TrainedModel, options: Mapping[str, Any]) -> dict
         "steps": options.get("num_steps") or config.num_steps,
         "schedule": options.get("schedule") or config.sampling_schedule,
         "guidance": options.get("guidance", 0.0),
+        **({"guidance_interval": list(interval)} if (interval := options.get("guidance_interval")) else {}),
         "network": "bfloat16" if bfloat16 else "float32",
     }
 
