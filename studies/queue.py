@@ -166,7 +166,7 @@ class Queue:
         if cold:
             trained = rin.TrainedModel(Cold(trained.model), trained.diffusion, trained.config, trained.class_names)
         samples = drawn_samples(trained, self.scale.samples, None, seed=0, batch_size=BATCH, **(options or {}))
-        measures = PictureMeasures(self.network, self.reference, samples.num, samples.num_classes)
+        measures = PictureMeasures(self.network, self.reference, samples.num, samples.num_classes, patch_size=2)
         for pictures, labels in samples.parts:
             measures.update(pictures, labels)
         return measures.results()

@@ -28,6 +28,14 @@ MUTANTS = [
         ("tests/unit/evaluation/test_metrics.py::test_neighbourhoods_are_those_of_the_published_formulas",),
     ),
     Mutant(
+        "borders-one-pixel-off",
+        "evaluation/borders.py",
+        "torch.arange(1, len(steps) + 1) % patch_size == 0",
+        "torch.arange(len(steps)) % patch_size == 0",
+        "a border lies behind a patch's last pixel",
+        ("tests/unit/evaluation/test_borders.py::test_the_ratio_is_the_one_by_hand_whatever_the_batches",),
+    ),
+    Mutant(
         "scores-of-one-class-a-part",
         "evaluation/scores.py",
         "parts = (torch.arange(len(logits)) + self.count) % _PARTS",

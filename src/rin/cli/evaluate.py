@@ -29,6 +29,7 @@ from rin.evaluation.quality import PictureMeasures, table
 from rin.evaluation.reference import Reference
 from rin.evaluation.videos import USUAL_BATCH, frechet_video_distance, measured_shapes
 from rin.model_files import CONFIG, read_experiment
+from rin.nn import RIN
 from rin.sampling.pictures import save_image
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
@@ -41,8 +42,8 @@ class EvaluateArguments:
     """Measures what a model draws, or pictures from anywhere.
 
     Pictures, through the feature network of --features, against a reference set: Frechet distance (FID), kernel
-    distance (KID), precision and recall, density and coverage, nearest neighbours; with a network that classifies, too,
-    Inception Score and class accuracy. Of a run, the held-out loss by noise level.
+    distance (KID), precision and recall, density and coverage, nearest neighbours, seams between patches; with a
+    network that classifies, too, Inception Score and class accuracy. Of a run, the held-out loss by noise level.
 
     Clips of a run on moving-shapes: how far each predicted shape is from where it must be, by frame, beside the same
     of copying the last given frame and of going on without bounces. With --features: the Frechet video distance (FVD)
@@ -184,7 +185,9 @@ def _of_pictures(
         reference.save(chosen.keep_reference)
 
     def measured(trained: TrainedModel | None, samples: Samples) -> dict[str, Any]:
-        measures = PictureMeasures(network, reference, samples.num, samples.num_classes)
+        measures = PictureMeasures(
+            network, reference, samples.num, samples.num_classes, 0 if trained is None else _patch_size(trained)
+        )
         for part, labels in samples.parts:
             for begin in range(0, len(part), batch_size):
                 end = begin + batch_size
@@ -204,6 +207,10 @@ def _of_pictures(
         trained = load(chosen.run, decay)
         columns[f"decay {decay}"] = measured(trained, _drawn(chosen, trained, (decay,)))
     return columns, [*lines, table(columns)]
+
+
+def _patch_size(trained: TrainedModel) -> int:
+    return trained.model.config.patch_size if isinstance(trained.model, RIN) else 0
 
 
 def _drawn(chosen: EvaluateArguments, trained: TrainedModel, decay: tuple[float, ...]) -> Samples:

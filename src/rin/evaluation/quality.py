@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.shapes import Pictures
+from rin.evaluation.borders import PixelSteps
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import FeatureStatistics, frechet_distance
 from rin.evaluation.kernel import kernel_distance
@@ -45,10 +46,14 @@ class PictureMeasures:
         reference: what they are measured against.
         num: how many come.
         num_classes: of the labels that come with them; they count if the network has as many.
+        patch_size: of the model that drew them, whose seams are looked for; 0 if it has no patches of several pixels.
     """
 
-    def __init__(self, network: FeatureNetwork, reference: Reference, num: int, num_classes: int = 0) -> None:
+    def __init__(
+        self, network: FeatureNetwork, reference: Reference, num: int, num_classes: int = 0, patch_size: int = 0
+    ) -> None:
         self._network, self._reference, self._num_classes = network, reference, num_classes
+        self._patch_size, self._steps = patch_size, PixelSteps()
         self._statistics = FeatureStatistics(len(reference.statistics.mean))
         self._features = Kept(spacing(num))
         few = spacing(-(-num // self._features.spacing), _SHOWN)
@@ -64,6 +69,7 @@ class PictureMeasures:
         features, logits = self._network.with_logits(pictures)
         self._features.update(features.float())
         self._pictures.update(pictures.cpu())
+        self._steps.update(pictures)
         self._statistics.update(features)
         if logits is not None:
             self._scores = self._scores or ClassifierScores(logits.shape[1])
@@ -83,6 +89,10 @@ class PictureMeasures:
                 results["inception_score"] = self._scores.inception_score()._asdict()
             if self._scores.requested:
                 results["class_accuracy"] = self._scores.class_accuracy()
+        ratio = self._steps.border_ratios().get(str(self._patch_size))
+        if ratio is not None:
+            of_reference = against.border_ratio(self._patch_size)
+            results["border_ratio"] = {"patch_size": self._patch_size, "samples": ratio, "reference": of_reference}
         if not len(against.features):
             return results
         features = self._features.all()
@@ -141,6 +151,9 @@ def table(columns: dict[str, dict[str, Any]]) -> str:
     if all("copies" in results for results in columns.values()):
         shares = [f"{results['copies']['share']:.2%}" for results in columns.values()]
         lines.append(_line("copies of the reference, by the nearest neighbours", shares))
+    if all("border_ratio" in results for results in columns.values()):
+        ratios = [_shown_border(results["border_ratio"]) for results in columns.values()]
+        lines.append(_line("steps across the borders of patches over those inside", ratios))
     losses = [results.get("held_out_loss", {}) for results in columns.values()]
     for t in losses[0]:
         lines.append(_line(f"held-out loss at t = {t}, lower", [f"{loss[t]:.4g}" for loss in losses]))
@@ -149,6 +162,11 @@ def table(columns: dict[str, dict[str, Any]]) -> str:
 
 def _line(words: str, values: list[str]) -> str:
     return (f"{words:<54}" + "".join(f"{value:<28}" for value in values)).rstrip()
+
+
+def _shown_border(ratio: dict[str, Any]) -> str:
+    of_reference = "" if ratio["reference"] is None else f" (reference {ratio['reference']:.3f})"
+    return f"{ratio['samples']:.3f}{of_reference}"
 
 
 def _shown(value: Any, scale: float) -> str:

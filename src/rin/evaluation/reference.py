@@ -19,6 +19,7 @@ from rin.core.npz import Claim, read_npz
 from rin.core.progress import progress_bar
 from rin.core.strict_json import parse_json
 from rin.data import MediaSet
+from rin.evaluation.borders import PixelSteps
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import FeatureStatistics
 from rin.evaluation.neighbourhoods import ball_radii
@@ -78,6 +79,12 @@ class Reference:
     known_radii: Float[Tensor, "2 kept"] | None = None
     """The features' `ball_radii`, if they have been worked out before."""
 
+    def border_ratio(self, patch_size: int) -> float | None:
+        """`PixelSteps.border_ratio` of its pictures; None where it was not kept."""
+        ratios = self.description.get("border_ratios")
+        found = ratios.get(str(patch_size)) if isinstance(ratios, dict) else None
+        return found if isinstance(found, float) else None
+
     @cached_property
     def radii(self) -> Float[Tensor, "2 kept"]:
         """The features' `ball_radii`."""
@@ -120,11 +127,12 @@ def measure_reference(
     """
     statistics: FeatureStatistics | None = None
     kept = Kept(spacing(len(media)))
-    pixels = hashlib.sha256()
+    pixels, steps = hashlib.sha256(), PixelSteps()
     with progress_bar("reference", len(media)) as bar:
         for places in torch.arange(len(media)).split(batch_size):
             pictures, _ = media.get(places)
             pixels.update(pictures.cpu().numpy().tobytes())
+            steps.update(pictures)
             features = network(pictures)
             statistics = statistics or FeatureStatistics(features.shape[1])
             kept.update(features.float())
@@ -135,6 +143,7 @@ def measure_reference(
         raise RinError("the reference set holds no pictures: give another")
     of_set = {"count": len(media), "shape": list(media.shape), "pixels_sha256": pixels.hexdigest()}
     description = {**description, **of_set, "network_sha256": network.digest}
+    description["border_ratios"] = steps.border_ratios()
     return Reference(statistics=statistics, features=kept.all(), description=description)
 
 
