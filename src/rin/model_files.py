@@ -40,6 +40,21 @@ _HEADER = 2**27
 """Bytes of a safetensors file that are no weights, at most: more than the format allows."""
 
 
+def models_that_come_along() -> dict[str, Path]:
+    """The folders of the models that come with rin, by name: inside the package, or beside it in a clone."""
+    package = Path(__file__).parent
+    for weights in (package / "weights", package.parents[1] / "weights"):
+        if weights.is_dir():
+            return {folder.name: folder for folder in sorted(weights.iterdir()) if (folder / CONFIG).is_file()}
+    return {}
+
+
+def model_folder(source: str | Path) -> Path:
+    """The folder of a run or of a saved model: as given, or that of a model that comes with rin, by its name."""
+    folder = Path(os.path.expanduser(source))
+    return folder if os.path.isdir(folder) else models_that_come_along().get(str(source), folder)
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The `config.json` of a run or a saved model, whose network and class names are such as there can be.
 

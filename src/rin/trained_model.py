@@ -5,6 +5,7 @@ weights). A run is `config.json` (the same, with data, training and seed), `log.
 TensorBoard's events. Nothing is ever unpickled.
 """
 
+import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from rin.model_files import (
     CONFIG,
     WEIGHTS,
     check_is_rin,
+    model_folder,
+    models_that_come_along,
     most_bytes,
     network_name,
     read_config,
@@ -118,10 +121,10 @@ def load(
     model: nn.Module | None = None,
     device: torch.device | str | None = None,
 ) -> TrainedModel:
-    """Opens a run's folder (its newest checkpoint's average), a saved model's folder, or a model on the Hub.
+    """Opens a run (its newest checkpoint's average), a saved model, one that comes with rin, or one on the Hub.
 
     Args:
-        source: the folder, or the name on the Hub.
+        source: the folder, or the name: of a model that comes with rin, such as digits, or owner/name on the Hub.
         average_decay: which of a run's averages; None is the one of `training.average_decay`.
         model: the network that was trained, where it is no RIN of the stored configuration; it gets the weights.
         device: where it is to compute; CUDA, else Apple's Metal, else the CPU if None.
@@ -129,7 +132,7 @@ def load(
     Raises:
         RinError: there is none, it is damaged, of a newer format, of another network, or has no average of that decay.
     """
-    folder = Path(os.path.expanduser(source))
+    folder = model_folder(source)
     if not os.path.isdir(folder):
         folder = _download(str(source))
     stored = read_config(folder)
@@ -184,7 +187,11 @@ def _average(folder: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
 def _download(name: str) -> Path:
     """The folder of a model on the Hub."""
     if name.count("/") != 1 or name.startswith((".", "/")):
-        raise RinError(f"there is no folder {name}: give a run, a saved model or a Hub name owner/name")
+        ours = models_that_come_along()
+        nearest = difflib.get_close_matches(name, ours, n=1)
+        hint = f"did you mean {nearest[0]!r}? Or " if nearest else ""
+        names = f", or one that comes with rin: {', '.join(ours)}" if ours and not nearest else ""
+        raise RinError(f"there is no folder {name}: {hint}give a run, a saved model or a Hub name owner/name{names}")
     import huggingface_hub
 
     try:

@@ -12,6 +12,7 @@ from rin.cli.info import InfoArguments
 from rin.cli.prepare import PrepareArguments
 from rin.cli.sample import SampleArguments
 from rin.cli.status import StatusArguments
+from rin.cli.sweep import SweepArguments
 from rin.cli.train import train
 from rin.core.errors import RinError
 from tests.end_to_end.documentation import PAGES, PLACEHOLDERS, ROOT, between_backticks
@@ -19,6 +20,7 @@ from tests.end_to_end.documentation import PAGES, PLACEHOLDERS, ROOT, between_ba
 COMMANDS = {
     "sample": (SampleArguments, ["runs/mine"]),
     "evaluate": (EvaluateArguments, ["runs/mine"]),
+    "sweep": (SweepArguments, ["runs/mine", "--features", "features.pt"]),
     "prepare": (PrepareArguments, ["path/to/images", "sets/mine", "--size", "64"]),
     "info": (InfoArguments, []),
     "status": (StatusArguments, ["runs"]),
@@ -70,7 +72,18 @@ def check(text):
     assert taking or names <= other_options(), f"no command has {text}"
     has_value = len(words) > len(names) or all(re.search(r"--(\w+\.)*no-", name) for name in names)
     if taking and has_value:
-        understood(taking[0], [STANDING.get(word, word) for word in words])
+        refusals = [refusal for name in taking if (refusal := refused(name, words))]
+        if len(refusals) == len(taking):
+            raise refusals[0]
+
+
+def refused(name, words):
+    """Why a command does not take these words; None if it does."""
+    try:
+        understood(name, [STANDING.get(word, word) for word in words])
+    except RinError as refusal:
+        return refusal
+    return None
 
 
 def test_there_are_many():

@@ -21,6 +21,7 @@ Recurrent Interface Networks: train and sample diffusion models of images and vi
   rin train PRESET [options]    train a preset, or go on with a run: the same command resumes
   rin sample RUN [options]      draw samples: a grid, the denoising as a GIF, arrays, a folder; clips as GIF or MP4
   rin evaluate RUN              measure what a run draws, or pictures from anywhere
+  rin sweep RUN                 measure it at many ways to sample: steps, samplers, guidance, averages
   rin status RUN                where a run stands
   rin prepare SOURCE OUT        turn a folder, parquet, tar shards, videos or a Hub name into one memory-mapped set
   rin info [PRESET|RUN]         parameters, operations, tokens, memory, and where each figure comes from
@@ -84,6 +85,8 @@ def _command(name: str) -> Callable[[list[str]], None]:
         from rin.cli.sample import sample as command
     elif name == "evaluate":
         from rin.cli.evaluate import evaluate as command
+    elif name == "sweep":
+        from rin.cli.sweep import sweep as command
     elif name == "status":
         from rin.cli.status import status as command
     elif name == "prepare":
@@ -91,5 +94,5 @@ def _command(name: str) -> Callable[[list[str]], None]:
     elif name == "info":
         from rin.cli.info import info as command
     else:
-        raise unknown("command", name, ["train", "sample", "evaluate", "status", "prepare", "info"])
+        raise unknown("command", name, ["train", "sample", "evaluate", "sweep", "status", "prepare", "info"])
     return command

@@ -28,7 +28,7 @@ from rin.evaluation.images import (
 from rin.evaluation.quality import PictureMeasures, table
 from rin.evaluation.reference import Reference
 from rin.evaluation.videos import USUAL_BATCH, frechet_video_distance, measured_shapes
-from rin.model_files import CONFIG, read_experiment
+from rin.model_files import CONFIG, model_folder, read_experiment
 from rin.nn import RIN
 from rin.sampling.pictures import save_image
 from rin.trained_model import TrainedModel, load
@@ -51,7 +51,8 @@ class EvaluateArguments:
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|PICTURES")]
-    """A run's folder, a saved model's or a Hub name; or pictures: an .npz file, a folder, a tar or a parquet file."""
+    """A run's folder, a saved model's, the name of one that comes with rin, or a Hub name; or pictures: an .npz file, a
+    folder, a tar or a parquet file."""
 
     num: int | None = None
     """How many; if absent 256 clips, 10000 drawn pictures, or all that are given."""
@@ -102,7 +103,7 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def _evaluate(chosen: EvaluateArguments) -> None:
-    where, source = device(), Path(chosen.run)
+    where, source = device(), model_folder(chosen.run)
     for path in (chosen.out, chosen.neighbours, chosen.keep_reference):
         if path is not None:
             check_writable(path.parent)
@@ -135,7 +136,7 @@ def _of_clips(
             raise RinError(f"--{name.replace('_', '-')} is for pictures, and this model draws clips: leave it out")
     if len(chosen.average_decays) > 1:
         raise RinError("--average-decays: of clips, give one")
-    run, options, num = Path(chosen.run), chosen.sampling.options, _CLIPS if chosen.num is None else chosen.num
+    run, options, num = model_folder(chosen.run), chosen.sampling.options, _CLIPS if chosen.num is None else chosen.num
     experiment = read_experiment(run)
     of_shapes = experiment is not None and experiment.data.moving_shapes is not None
     for name, number in (("num", num), ("frames", chosen.frames)):
@@ -159,7 +160,7 @@ def _of_clips(
 def _of_pictures(
     chosen: EvaluateArguments, trained: TrainedModel | None, network: FeatureNetwork
 ) -> tuple[dict[str, Any], list[str]]:
-    source, batch_size = Path(chosen.run), chosen.sampling.batch_size or USUAL_BATCH
+    source, batch_size = model_folder(chosen.run), chosen.sampling.batch_size or USUAL_BATCH
     if chosen.frames is not None:
         raise RinError("--frames is for clips: leave it out")
     of_models = {

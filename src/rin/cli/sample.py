@@ -16,6 +16,7 @@ from rin.core.launch import processes
 from rin.core.pixels import to_floats, to_pictures
 from rin.core.shapes import Examples, Pictures
 from rin.evaluation.videos import check_pictures, held_out_frames, last_frames
+from rin.model_files import model_folder
 from rin.sampling.drawing import num_blocks, of_all
 from rin.sampling.outputs import check_output, save, shows_denoising
 from rin.sampling.requests import spread_labels
@@ -30,7 +31,8 @@ class SampleArguments:
     """Draws samples from a run, a saved model or a model on the Hub."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run's folder, a saved model's, or a Hub name owner/name."""
+    """A run's folder, a saved model's, the name of a model that comes with rin, as in digits, or a Hub name
+    owner/name."""
 
     out: Path = Path("samples.png")
     """.png: a grid; .gif: its denoising; .npz: arrays; without an ending: a folder of pictures. Of clips: .gif and .mp4
@@ -103,7 +105,7 @@ def _num_frames(chosen: SampleArguments, kind: Kind) -> int:
     num_frames = kind.num_frames if chosen.frames is None else chosen.frames
     num_blocks(kind, num_frames)  # refuses what cannot be drawn
     if num_frames == 1 < kind.num_frames and not kind.num_context_frames:
-        check_pictures(Path(chosen.run), kind.num_frames)
+        check_pictures(model_folder(chosen.run), kind.num_frames)
     return num_frames
 
 
@@ -112,7 +114,7 @@ def _context(chosen: SampleArguments, trained: TrainedModel, num: int, labels: l
     if chosen.context is not None:
         return to_floats(last_frames(chosen.context, trained).expand(num, -1, -1, -1, -1))
     if trained.kind.num_context_frames:
-        return to_floats(held_out_frames(trained, Path(chosen.run), num, labels))
+        return to_floats(held_out_frames(trained, model_folder(chosen.run), num, labels))
     return None
 
 

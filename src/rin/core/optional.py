@@ -22,6 +22,21 @@ def pyav(purpose: str) -> Any:
     return av
 
 
+def pyplot(purpose: str) -> Any:
+    """Pyplot of matplotlib.
+
+    Args:
+        purpose: what it is needed for, as in "to plot".
+
+    Raises:
+        RinError: it is not installed.
+    """
+    try:
+        return importlib.import_module("matplotlib.pyplot")
+    except ImportError as error:
+        raise RinError(f"matplotlib is needed {purpose}: pip install matplotlib") from error
+
+
 def torch_fidelity(purpose: str) -> Any:
     """torch-fidelity, which has the networks of published measures.
 

@@ -15,7 +15,7 @@ from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Examples, Latents
 from rin.diffusion.parametrisation import Estimate, eps_from_x
-from rin.diffusion.schedules import Schedule
+from rin.diffusion.schedules import Schedule, parse_schedule
 
 SamplerName = Literal["ddpm", "ddpm-small", "ddim", "dpmpp-2m", "heun"]
 """ddpm has the large variance (beta_t), ddpm-small the posterior's; the others have none. ddim is of first order.
@@ -127,6 +127,17 @@ def extrapolation(gamma_before: float, gamma: float, gamma_next: float) -> float
 def is_inside(gamma: float, interval: tuple[float, float] | None) -> bool:
     """Whether a noise level lies in an interval of sigma, above its first end and up to its second; None is all."""
     return interval is None or interval[0] < math.sqrt((1 - gamma) / gamma) <= interval[1]
+
+
+def num_evaluations(
+    sampler: SamplerName, schedule: str, num_steps: int, guidance: float, interval: tuple[float, float] | None
+) -> int:
+    """How often a network is evaluated for a sample: twice a step of heun but the last, and twice where guided."""
+    levels = noise_levels(parse_schedule(schedule), num_steps, 0.0, torch.device("cpu"))
+    looks = [1 if rule == "ddim" or sampler != "heun" else 2
+             for rule in [sampler] * (num_steps - 1) + [last_rule(sampler)]]  # fmt: skip
+    guided = [bool(guidance) and is_inside(gamma, interval) for gamma, *_ in levels.tolist()]
+    return sum(count * (2 if twice else 1) for count, twice in zip(looks, guided, strict=True))
 
 
 def step_times(step: int, num_steps: int, td: float) -> tuple[float, float]:

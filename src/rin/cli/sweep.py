@@ -1,0 +1,164 @@
+"""`rin sweep`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from rin.cli.arguments import parse
+from rin.core.compute import Compile, Precision, device
+from rin.core.distributed import is_first
+from rin.core.errors import RinError
+from rin.core.files import check_writable
+from rin.core.launch import processes
+from rin.core.names import printable
+from rin.diffusion import SamplerName
+from rin.evaluation.features import feature_network
+from rin.evaluation.images import drawn_samples, reference_of
+from rin.evaluation.quality import PictureMeasures
+from rin.evaluation.sweeping import Sweep, Way, check_plot, draw_sweep, sweep_table, ways
+from rin.evaluation.videos import USUAL_BATCH
+from rin.model_files import model_folder
+from rin.trained_model import TrainedModel, load
+from rin.training import checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepArguments:
+    """Measures a model that draws pictures at every combination of the ways to sample that are given, best first.
+
+    What is left out is the model's own. What --out holds already is not measured again, so that a sweep can be cut off
+    and gone on with, and others can be added to it.
+    """
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run's folder, a saved model's, the name of one that comes with rin, or a Hub name."""
+
+    features: str
+    """What looks at the pictures, as of rin evaluate."""
+
+    out: Path = Path("sweep.jsonl")
+    """A file for the results, a line of JSON each."""
+
+    plot: Path | None = None
+    """A picture (.png): Frechet distance over evaluations of the network."""
+
+    samplers: tuple[SamplerName, ...] = ()
+    """ddpm, ddpm-small, ddim, dpmpp-2m, heun."""
+
+    num_steps: Annotated[tuple[int, ...], tyro.conf.arg(aliases=["--steps"])] = ()
+    """Numbers of steps."""
+
+    schedules: tuple[str, ...] = ()
+    """Schedules of sampling: cosine, karras, log-snr and so on."""
+
+    guidances: tuple[float, ...] = (0.0,)
+    """Strengths of guidance; 0 is none."""
+
+    guidance_intervals: tuple[str, ...] = ()
+    """The noise that guidance is for, as in 0.3,3 or all; all if absent."""
+
+    average_decays: tuple[float, ...] = ()
+    """Averages of a run's weights; the first if absent."""
+
+    num: int = 1000
+    """Pictures of each."""
+
+    reference: str | None = None
+    """What they are measured against, as of rin evaluate; what the run was trained on if absent."""
+
+    reference_split: str = "train"
+    """The split of that set."""
+
+    seed: int = 0
+    """Of the noise, the same for all."""
+
+    batch_size: int | None = None
+    """How many at a time; what fits into memory if absent."""
+
+    precision: Precision = "auto"
+    """Of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+
+    compile: Compile = "auto"
+    """Go through torch.compile and CUDA graphs; auto: on a CUDA device."""
+
+
+def sweep(arguments: list[str]) -> None:
+    """Measures all ways and prints them."""
+    chosen = parse(SweepArguments, arguments, "rin sweep")
+    with processes():
+        _sweep(chosen)
+
+
+def _sweep(chosen: SweepArguments) -> None:
+    for path in (chosen.out, chosen.plot):
+        if path is not None:
+            check_writable(path.parent)
+            if path.is_dir():
+                raise RinError(f"cannot write {path}: it is a folder")
+    if chosen.plot is not None:
+        check_plot(chosen.plot)
+    found, folder = Sweep(chosen.out), model_folder(chosen.run)
+    all_ways = _ways(chosen, load(chosen.run, chosen.average_decays[0] if chosen.average_decays else None))
+    network = feature_network(chosen.features, device())
+    batch_size = chosen.batch_size or USUAL_BATCH
+    run = folder if (folder / checkpoint.FOLDER).is_dir() else None
+    shape = load(chosen.run).kind.shape
+    reference, _ = reference_of(run, chosen.reference, chosen.reference_split, shape, network, batch_size)
+    trained, decay, protocols = None, None, list[dict[str, Any]]()
+    for number, way in enumerate(all_ways, start=1):
+        if trained is None or way.average_decay != decay:
+            decay, trained = way.average_decay, load(chosen.run, way.average_decay)
+        samples = drawn_samples(
+            trained, chosen.num, None, seed=chosen.seed, batch_size=chosen.batch_size, precision=chosen.precision,
+            compile=chosen.compile, **way.options,
+        )  # fmt: skip
+        protocol = {
+            "samples": samples.description,
+            "reference": dict(reference.description),
+            "features": dict(network.description),
+        }
+        protocols.append(protocol)
+        if found.has(way, protocol):
+            continue
+        measures = PictureMeasures(network, reference, samples.num, samples.num_classes)
+        for part, labels in samples.parts:
+            for begin in range(0, len(part), batch_size):
+                end = begin + batch_size
+                measures.update(part[begin:end], None if labels is None else labels[begin:end])
+        results = measures.results()
+        if is_first():
+            found.add(way, protocol, results)
+            distance = results["frechet_distance"]
+            print(f"{number}/{len(all_ways)}  {way.words}, {way.num_steps} steps: {distance:.4g}", flush=True)
+    if is_first():
+        rows = found.of(protocols)
+        print(f"\n{chosen.num} pictures each of {printable(chosen.run)}\n{sweep_table(rows)}")
+        if chosen.plot is not None:
+            draw_sweep(rows, chosen.plot)
+
+
+def _ways(chosen: SweepArguments, trained: TrainedModel) -> list[Way]:
+    if not trained.kind.is_image:
+        raise RinError(f"rin sweep measures pictures, and this model draws {trained.kind.noun}")
+    config = trained.diffusion.config
+    return ways(
+        chosen.samplers or (config.sampler,),
+        chosen.num_steps or (config.num_steps,),
+        chosen.schedules or (config.sampling_schedule,),
+        chosen.guidances,
+        [_interval(text) for text in chosen.guidance_intervals] or [None],
+        chosen.average_decays or (None,),
+    )
+
+
+def _interval(text: str) -> tuple[float, float] | None:
+    """An interval as it is written on the command line; None for all."""
+    if text == "all":
+        return None
+    try:
+        low, high = (float(number) for number in text.split(","))
+    except ValueError:
+        raise RinError(f"--guidance-intervals {text}: write two numbers, as in 0.3,3, or all") from None
+    return low, high

@@ -1,0 +1,119 @@
+"""`rin sweep`: every way once, gone on with, in a table and a plot."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from rin.cli import main
+from rin.diffusion.samplers import num_evaluations
+from rin.evaluation.sweeping import Way, ways
+from tests.end_to_end.commands import TINY, assert_one_line, rin
+from tests.end_to_end.test_evaluate import network, reference  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on the digits, with two averages."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    averages = ("--training.average-decay", "0.9", "--training.further-decays", "0.5")
+    result = rin("train", "digits", *TINY, *averages, "--training.num-steps", "2", "--out", folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def sweep(*arguments):
+    with pytest.raises(SystemExit) as left:
+        main(["sweep", *map(str, arguments)])
+    return left.value.code
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_way_is_measured_once_and_what_is_known_is_not_measured_again(run, network, tmp_path, capsys):  # noqa: F811
+    out, plot = tmp_path / "sweep.jsonl", tmp_path / "sweep.png"
+    options = (run, "--features", network, "--num", "12", "--out", out, "--num-steps", "2", "3", "--samplers", "ddim")
+    assert sweep(*options) == 0
+    assert [(row["way"]["num_steps"], row["evaluations"]) for row in rows(out)] == [(2, 2), (3, 3)]
+    before = out.read_text()
+    assert sweep(*options, "heun", "--guidances", "0", "1", "--guidance-intervals", "all", "0.5,3", "--plot", plot) == 0
+    assert out.read_text().startswith(before)
+    found = rows(out)
+    assert len(found) == 2 * 2 * 3  # samplers, steps; no guidance, and guidance for each of two intervals
+    assert len({json.dumps(row["way"]) for row in found}) == len(found)
+    with Image.open(plot) as picture:
+        assert picture.size[0] > 300
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[-1 - len(found) :]
+    assert "distance" in table[0]
+    distances = [float(line.split()[-4 if "as asked" in table[0] else -3]) for line in table[1:]]
+    assert distances == sorted(distances)
+    assert sweep(*options) == 0
+    assert len(rows(out)) == len(found)
+
+
+def test_a_measure_is_that_of_rin_evaluate(run, network, tmp_path):  # noqa: F811
+    out, one = tmp_path / "sweep.jsonl", tmp_path / "one.json"
+    assert (
+        sweep(run, "--features", network, "--num", "12", "--out", out, "--steps", "3", "--average-decays", "0.5") == 0
+    )
+    way = ("--steps", "3", "--average-decays", "0.5", "--num", "12", "--out", one)
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(run), "--features", str(network), *map(str, way)])
+    (row,), measured = rows(out), json.loads(one.read_text())
+    assert row["frechet_distance"] == measured["frechet_distance"]
+    assert row["protocol"]["reference"] == measured["protocol"]["reference"]
+
+
+def test_of_other_numbers_or_weights_nothing_is_known(run, network, tmp_path):  # noqa: F811
+    out = tmp_path / "sweep.jsonl"
+    options = (run, "--features", network, "--out", out, "--steps", "2")
+    for more in (("--num", "12"), ("--num", "13"), ("--num", "12", "--average-decays", "0.5"), ("--num", "12")):
+        assert sweep(*options, *more) == 0
+    assert len(rows(out)) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--guidance-intervals", "3"), "write two numbers, as in 0.3,3, or all"),
+        (("--guidance-intervals", "3,1", "--guidances", "1"), "guidance_interval"),
+        (("--schedules", "cosin"), "did you mean 'cosine'"),
+        (("--num-steps", "0"), "take a whole number"),
+        (("--samplers", "ddmp"), "--samplers"),
+        (("--num", "1"), "2 pictures or more"),
+        (("--average-decays", "0.7"), "no average of decay 0.7"),
+        (("--out", "{folder}/other.txt"), "is no file of a sweep"),
+        (("--plot", "{folder}"), "it is a folder"),
+        (("--plot", "{folder}/plot.txt"), "ends in .png"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_mistakes_are_one_line(run, network, tmp_path, more, words):  # noqa: F811
+    (tmp_path / "other.txt").write_text("something else\n")
+    more = [word.replace("{folder}", str(tmp_path)) for word in more]
+    defaults = [] if "--out" in more else ["--out", tmp_path / "sweep.jsonl"]
+    defaults += [] if "--num" in more else ["--num", "12"]
+    result = rin("sweep", run, "--features", network, *defaults, *more)
+    assert_one_line(result, words)
+    assert (tmp_path / "other.txt").read_text() == "something else\n"
+
+
+@pytest.mark.parametrize(
+    ("sampler", "guidance", "interval", "expected"),
+    [("ddim", 0.0, None, 10), ("ddim", 1.0, None, 20), ("heun", 0.0, None, 19), ("heun", 1.0, None, 38),
+     ("dpmpp-2m", 1.0, (0.0, 1e9), 20), ("ddim", 1.0, (1e8, 1e9), 10)],
+)  # fmt: skip
+def test_evaluations_are_counted(sampler, guidance, interval, expected):
+    assert num_evaluations(sampler, "karras", 10, guidance, interval) == expected
+
+
+def test_an_interval_without_guidance_makes_no_second_way():
+    found = ways(["ddim"], [10], ["cosine"], [0.0, 1.0], [None, (0.3, 3.0)], [None])
+    assert found == [
+        Way(sampler="ddim", num_steps=10, schedule="cosine"),
+        Way(sampler="ddim", num_steps=10, schedule="cosine", guidance=1.0),
+        Way(sampler="ddim", num_steps=10, schedule="cosine", guidance=1.0, guidance_interval=(0.3, 3.0)),
+    ]
