@@ -110,9 +110,9 @@ def run(command, folder, as_it_is=False, processes=1):
     elif name == "info" and "--gpus" in words:  # to count takes seconds, and tests/unit/costs does it
         parse(InfoArguments, words, "rin info")
         return
-    elif name in ("sample", "evaluate"):
+    elif name in ("sample", "evaluate", "sweep"):
         words = ["features.pt" if word == "inception-v3-compat" else word for word in words]
-        words += ["--num", "8" if name == "evaluate" and "clips" not in words[0] else "2"]
+        words += ["--num", "8" if name != "sample" and "clips" not in words[0] else "2"]
         words += ["--num-steps", "2"] if "runs/" in words[0] or "run" in words[0].split("/") else []
         if name == "sample":
             words += ["--out", str(made / words[words.index("--out") + 1])] if "--out" in words else []
