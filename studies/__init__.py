@@ -21,6 +21,9 @@ tables and draws them.
    sampler and trainer, and as many updates as fit into the time of the base's (timed in turns before the first run).
    Both have AdamW; a RIN with AdamW stands beside them.
 6. The number of latents; one deep block and many shallow ones; blocks that only read, but for the last.
+7. What pays in minutes on a CPU, by equal CPU time of one thread (`--scale cpu-16-300s` and so on, OMP_NUM_THREADS=1):
+   a RIN whose patches mix with their neighbours beside one whose do not, one of larger patches and one with more
+   estimates; and beside DDPM's U-Net and JiT of about its size, each at the best of three rates.
 
 The rule, written down before anything ran. What counts is the Frechet distance of 1,000 samples (seed 0, classes
 evenly; 10,000 on a GPU) to the training set, through the given network, of 16x16 at twice the size; held-out loss

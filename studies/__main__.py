@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from studies.arms import SCALES
+from studies.arms import ARMS, SCALES
 from studies.queue import Queue
 
 
@@ -17,13 +17,14 @@ def main() -> None:
         "--features", type=Path, required=True, help="a TorchScript network for uint8 pictures of 32x32"
     )
     parser.add_argument("--scale", choices=list(SCALES), default="cpu")
-    parser.add_argument("--studies", type=int, nargs="+", choices=range(1, 7), help="all of the scale if absent")
+    parser.add_argument("--studies", type=int, nargs="+", choices=range(1, 8), help="all of the scale if absent")
     parser.add_argument("--updates", type=int, help="of a run, if not the scale's")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), help="some alone, and the base")
     chosen = parser.parse_args()
     scale = SCALES[chosen.scale]
     if chosen.updates is not None:
         scale = dataclasses.replace(scale, updates=chosen.updates)
-    Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies).run()
+    Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies).run(chosen.arms)
 
 
 if __name__ == "__main__":

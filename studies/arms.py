@@ -36,12 +36,17 @@ class Scale:
     """Height and width of a picture."""
 
     updates: int
+    """Of a run; in how many the learning rate warms up and so on goes with them."""
+
     samples: int
     num_seeds: int
     steps: tuple[int, ...]
     """Of sampling, in study 2."""
 
     studies: tuple[int, ...]
+
+    cpu_seconds: float | None = None
+    """Of each run's training on one thread, instead of `updates`, which are then as many as fit in."""
 
 
 def small_base(data: Path, updates: int) -> ExperimentConfig:
@@ -62,6 +67,27 @@ def small_base(data: Path, updates: int) -> ExperimentConfig:
             average_decay=0.999, average_warmup=True, held_out_every=0, sample_every=0, checkpoint_every=500,
         ),
     )  # fmt: skip
+
+
+def equal_time_base(size: int) -> Callable[[Path, int], ExperimentConfig]:
+    """What a RIN is for so little computation: patches of 2 that mix with their neighbours; three in ten estimates."""
+
+    def base(data: Path, updates: int) -> ExperimentConfig:
+        whole = small_base(data, updates)
+        return dataclasses.replace(
+            whole,
+            model=dataclasses.replace(
+                whole.model, shape=(3, size, size), patch_size=2, mixing_size=5, interface_dim=64
+            ),
+            diffusion=dataclasses.replace(
+                whole.diffusion, self_cond_rate=0.3, self_cond_by="share", sampler="ddim", num_steps=25
+            ),
+            training=dataclasses.replace(
+                whole.training, learning_rate=6e-3, warmup_steps=min(500, updates // 10), checkpoint_every=1_000
+            ),
+        )  # fmt: skip
+
+    return base
 
 
 def preset_base(data: Path, updates: int) -> ExperimentConfig:
@@ -93,6 +119,13 @@ SCALES = {
     "cpu": Scale(
         base=small_base, size=16, updates=1_500, samples=1_000, num_seeds=5, steps=(10, 25, 100), studies=(1, 2, 3)
     ),
+    **{
+        f"cpu-{size}-{seconds}s": Scale(
+            base=equal_time_base(size), size=size, updates=1_000, samples=1_000, num_seeds=seeds, steps=(),
+            studies=(7,), cpu_seconds=seconds,
+        )
+        for size, seconds, seeds in ((16, 300, 5), (16, 1800, 3), (32, 1800, 3), (32, 7200, 2))
+    },
     "gpu": _GPU,
     "gpu-third": dataclasses.replace(_GPU, base=third_base),
 }  # fmt: skip
@@ -142,6 +175,10 @@ def _adamw(rates: dict[int, float]) -> Change:
     return lambda whole: _training(optimiser="adamw", learning_rate=rates[whole.model.shape[-1]], betas=(0.9, 0.999))(
         whole
     )
+
+
+def _adamw_at(rate: float) -> Change:
+    return _training(optimiser="adamw", learning_rate=rate, betas=(0.9, 0.999))
 
 
 def _instead(name: str) -> Network:
@@ -229,6 +266,18 @@ ARMS = {
         network=_instead("transformer"),
         in_the_same_time=True,
     ),
+    "unmixed": Arm(study=7, words="without mixing", change=_model(mixing_size=0)),
+    "mask": Arm(
+        study=7, words="nine in ten estimates, by mask", change=_diffusion(self_cond_rate=0.9, self_cond_by="mask")
+    ),
+    "patch-4": Arm(study=7, words="patches of 4", change=_model(patch_size=4)),
+    **{
+        f"{name}-{rate:g}": Arm(
+            study=7, words=f"{words}, AdamW at {rate:g}", change=_adamw_at(rate), network=_instead(name)
+        )
+        for name, words in (("small-unet", "DDPM's U-Net"), ("small-transformer", "JiT"))
+        for rate in (1e-3, 3e-4, 3e-3)
+    },
     "half-latents": Arm(study=6, words="half as many latents", change=lambda whole: _with_latents(whole, 0.5)),
     "double-latents": Arm(study=6, words="twice as many latents", change=lambda whole: _with_latents(whole, 2.0)),
     "one-block": Arm(

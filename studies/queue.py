@@ -97,10 +97,12 @@ class Queue:
             loaded = scripted_network(wrapped, self.device)
             reference_of(None, str(self.set), "train", self.shape, loaded, BATCH)[0].save(reference)
 
-    def run(self) -> None:
-        """Runs what is missing, until nothing is."""
+    def run(self, arms: Collection[str] | None = None) -> None:
+        """Runs what is missing, until nothing is; of some arms and the base, or of all."""
         for seed in range(self.scale.num_seeds):
             for name in arms_of(self.studies, self.scale.base(self.set, self.scale.updates)):
+                if arms is not None and name not in (BASE, *arms):
+                    continue
                 folder = self.folder / name / f"seed-{seed}"
                 folder.mkdir(parents=True, exist_ok=True)
                 with ExitStack() as held:
@@ -117,14 +119,17 @@ class Queue:
             return
         print(f"{folder} ...", flush=True)
         arm, experiment = ARMS[name], dataclasses.replace(self._experiment(name), seed=seed)
-        begun = time.perf_counter()
+        if self.scale.cpu_seconds is not None:
+            experiment = self._in_time(arm, experiment, folder / "updates.json")
+        begun, cpu_begun = time.perf_counter(), time.thread_time()
         with arm.undone():
             trained = rin.train(experiment, folder / "run", model=_network(arm, experiment))
-            seconds = time.perf_counter() - begun
+            seconds, cpu_seconds = time.perf_counter() - begun, time.thread_time() - cpu_begun
             losses = held_out_loss(folder / "run", trained, BATCH)
             measures = self._measures(trained)
         _write(folder / "measures.json", {
-            **measures, "held_out_loss": losses, "seconds": seconds, "updates": experiment.training.num_steps,
+            **measures, "held_out_loss": losses, "seconds": seconds,
+            "cpu_seconds": cpu_seconds, "updates": experiment.training.num_steps,
             "parameters": sum(weight.numel() for weight in trained.model.parameters()), "machine": machine(self.device),
             "versions": versions(),
         })  # fmt: skip
@@ -147,6 +152,19 @@ class Queue:
         training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=warmup)
         return dataclasses.replace(experiment, training=training)
 
+    def _in_time(self, arm: Arm, experiment: ExperimentConfig, path: Path) -> ExperimentConfig:
+        """A run of as many updates as fit into the scale's CPU time, measured once, before it begins."""
+        if not path.exists():
+            from studies.rivals import cpu_seconds_of_update  # late, for diffusers is long to import
+
+            network = _network(arm, experiment) or rin.RIN(experiment.model)
+            each = cpu_seconds_of_update(experiment, network)
+            _write(path, {"cpu_seconds_of_update": each, "updates": round(self.scale.cpu_seconds / each)})
+        updates = json.loads(path.read_text())["updates"]
+        schedule = self.scale.base(self.set, updates).training
+        training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=schedule.warmup_steps)
+        return dataclasses.replace(experiment, training=training)
+
     def _sample(self, folder: Path) -> None:
         """Study 2: all ways to sample one of the base's runs."""
         path = folder / "sampling.json"
@@ -166,7 +184,9 @@ class Queue:
         if cold:
             trained = rin.TrainedModel(Cold(trained.model), trained.diffusion, trained.config, trained.class_names)
         samples = drawn_samples(trained, self.scale.samples, None, seed=0, batch_size=BATCH, **(options or {}))
-        measures = PictureMeasures(self.network, self.reference, samples.num, samples.num_classes, patch_size=2)
+        measures = PictureMeasures(
+            self.network, self.reference, samples.num, samples.num_classes, trained.config.patch_size
+        )
         for pictures, labels in samples.parts:
             measures.update(pictures, labels)
         return measures.results()

@@ -38,7 +38,7 @@ def report(folder: Path) -> str:
     """The tables of what there is."""
     found = {name: measured(folder, name) for name in ARMS}
     lines: list[str] = []
-    for study in (1, 3, 4, 5, 6):
+    for study in (1, 3, 4, 5, 6, 7):
         if study > 1 and not any(found[name] for name, arm in ARMS.items() if arm.study == study):
             continue
         lines += ["", f"Study {study}", ""]

@@ -1,8 +1,11 @@
 """Study 5's other networks, in a RIN's place in the trainer, and how many updates they get in a RIN's time."""
 
+import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,9 +55,8 @@ class WithoutLatents(nn.Module):
 class DDPM(nn.Module):
     """DDPM's U-Net for CIFAR-10, as diffusers has it, told the class as well: attention at the second resolution."""
 
-    def __init__(self, size: int, num_classes: int) -> None:
+    def __init__(self, size: int, num_classes: int, layout: Layout) -> None:
         super().__init__()
-        layout = UNETS[size]
         levels = range(len(layout.multipliers))
         self.network = UNet2DModel(
             sample_size=size,
@@ -75,20 +77,38 @@ class DDPM(nn.Module):
         return self.network(x, t * 1000, labels).sample
 
 
-def unet(config: RINConfig) -> nn.Module:
-    """DDPM's U-Net, in place of a RIN."""
-    return WithoutLatents(DDPM(config.shape[-1], config.num_classes))
+def unet(config: RINConfig, size: int | None = None) -> nn.Module:
+    """DDPM's U-Net, in place of a RIN, with the layout for pictures of `size`; of the RIN's if None."""
+    side = config.shape[-1]
+    return WithoutLatents(DDPM(side, config.num_classes, UNETS[size or side]))
 
 
-def transformer(config: RINConfig) -> nn.Module:
-    """JiT, a transformer over the pixels' patches, in place of a RIN."""
-    size, classes = config.shape[-1], config.num_classes
-    network = jit(size, patch_size=2, num_classes=classes, num_class_tokens=8, **TRANSFORMERS[size])
+def transformer(config: RINConfig, size: int | None = None) -> nn.Module:
+    """JiT, a transformer over the pixels' patches, in place of a RIN, as wide and deep as for pictures of `size`."""
+    side, classes = config.shape[-1], config.num_classes
+    network = jit(side, patch_size=2, num_classes=classes, num_class_tokens=8, **TRANSFORMERS[size or side])
     initialise(network)
     return WithoutLatents(network)
 
 
-NETWORKS: dict[str, Callable[[RINConfig], nn.Module]] = {"unet": unet, "transformer": transformer}
+NETWORKS: dict[str, Callable[[RINConfig], nn.Module]] = {
+    "unet": unet,
+    "transformer": transformer,
+    "small-unet": partial(unet, size=16),
+    "small-transformer": partial(transformer, size=16),
+}
+
+
+def cpu_seconds_of_update(experiment: ExperimentConfig, network: nn.Module, count: int = 15) -> float:
+    """The CPU time of this thread that an update takes, the median of some: what else runs counts little."""
+    with tempfile.TemporaryDirectory() as folder:
+        update = _update(experiment, network, Path(folder) / "run")
+        seconds = list[float]()
+        for _ in range(count):
+            begun = time.thread_time()
+            update()
+            seconds.append(time.thread_time() - begun)
+    return statistics.median(seconds[2:])
 
 
 def updates_in_the_time_of(base: ExperimentConfig, other: ExperimentConfig, network: nn.Module) -> int:

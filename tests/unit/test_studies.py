@@ -1,6 +1,7 @@
 """The studies undo what they say, and their report says what its rule says."""
 
 import json
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_the_report_says_what_was_measured(tmp_path):
 
 def test_ddpms_unet_is_as_large_as_published():
     with torch.device("meta"):
-        network = rivals.DDPM(32, num_classes=10)
+        network = rivals.DDPM(32, 10, rivals.UNETS[32])
     class_embedding = 10 * 4 * 128
     assert round((sum(weight.numel() for weight in network.parameters()) - class_embedding) / 1e6, 1) == 35.7
 
@@ -142,7 +143,7 @@ def test_other_networks_train_in_the_place_of_a_rin(name, tmp_path, monkeypatch)
     base = arms.small_base(tmp_path / "set", 2)
     prepared = Preparation(source="digits", shape=(3, 16, 16))
     prepare_set(prepared, tmp_path / "set")
-    arm = arms.ARMS[name]
+    arm = arms.ARMS[f"{name}-0.001" if "small" in name else name]
     experiment = arm.change(base)
     of_seconds(monkeypatch, {"base": 3.0, "other": 0.5})
     assert rivals.updates_in_the_time_of(base, experiment, arm.network(experiment.model)) == 12
@@ -177,6 +178,37 @@ def test_transformers_start_at_nothing():
     assert {name.split(".")[-2] if "read_out.linear" in name else name.split(".")[-3] for name in zero} == {
         "linear", "modulation",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["base", "small-unet-0.001", "small-transformer-0.001"])
+def test_equal_time_is_as_many_updates_as_fit(name, tmp_path, monkeypatch):
+    scale = arms.SCALES["cpu-16-300s"]
+    at_work = queue.Queue.__new__(queue.Queue)  # without its set, network and reference
+    at_work.scale, at_work.set = scale, tmp_path / "set"
+    arm, asked = arms.ARMS[name], []
+
+    def seconds(experiment, network):
+        asked.append(network)
+        assert experiment.model.shape == (3, 16, 16)
+        return 0.25
+
+    monkeypatch.setattr(rivals, "cpu_seconds_of_update", seconds)
+    experiment = arm.change(scale.base(tmp_path / "set", scale.updates))
+    changed = at_work._in_time(arm, experiment, tmp_path / "updates.json")
+    assert changed.training.num_steps == 300 / 0.25
+    assert changed.training.warmup_steps == 120
+    assert changed.training.optimiser == ("muon" if name == "base" else "adamw")
+    monkeypatch.setattr(rivals, "cpu_seconds_of_update", lambda *_: 1 / 0)
+    assert at_work._in_time(arm, experiment, tmp_path / "updates.json") == changed
+    (network,) = asked
+    assert sum(weight.numel() for weight in network.parameters()) < 2.1e6
+
+
+def test_the_time_of_an_update_is_its_threads_own(tmp_path):
+    prepare_set(Preparation(source="digits", shape=(3, 16, 16)), tmp_path / "set")
+    experiment = arms.small_base(tmp_path / "set", 10)
+    begun, model = time.thread_time(), RIN(experiment.model)
+    assert 0 < rivals.cpu_seconds_of_update(experiment, model, 4) < (time.thread_time() - begun) / 2
 
 
 def test_a_cold_network_forgets():

@@ -40,6 +40,7 @@ class Purpose(enum.IntEnum):
     OCCLUSION = 11
     TRAINING_NOISE = 12
     HELD_OUT_NOISE = 13
+    SELF_COND_LAG = 14
 
 
 NOISE_VERSION = 2

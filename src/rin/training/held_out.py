@@ -1,5 +1,7 @@
 """The loss on held-out examples by noise level: on a fixed grid of t, with fixed noise, of the averaged weights."""
 
+from dataclasses import replace
+
 import torch
 
 from rin.core.denoiser import Denoiser, EvaluationMode
@@ -27,9 +29,10 @@ def held_out_losses(
 ) -> dict[str, float]:
     """The mean loss of `images` at each t of the grid, by t, shared out over the processes.
 
-    Every example starts from estimated latents and keeps its label, as in sampling; example k at time number i has
+    Every example starts from latents estimated at its own noise and keeps its label; example k at time number i has
     the noise of place k and step i of a fixed seed, which is that of a run of `noise_version`.
     """
+    diffusion = Diffusion(replace(diffusion.config, self_cond_lag=0.0))  # so that runs with a lag and without compare
     purpose = noise_purpose(Purpose.HELD_OUT_NOISE, noise_version)
     sums, evaluating = torch.zeros(len(TIMES), dtype=torch.float64), EvaluationMode(model)
     share = -(-len(images) // world_size())  # the same for all, who compute together where weights are sharded
