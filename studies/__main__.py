@@ -19,12 +19,15 @@ def main() -> None:
     parser.add_argument("--scale", choices=list(SCALES), default="cpu")
     parser.add_argument("--studies", type=int, nargs="+", choices=range(1, 8), help="all of the scale if absent")
     parser.add_argument("--updates", type=int, help="of a run, if not the scale's")
+    parser.add_argument("--known", type=Path, help="a file of runs that need not be run again (studies.report --keep)")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), help="some alone, and the base")
     chosen = parser.parse_args()
     scale = SCALES[chosen.scale]
     if chosen.updates is not None:
         scale = dataclasses.replace(scale, updates=chosen.updates)
-    Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies).run(chosen.arms)
+    Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies).run(
+        chosen.arms, chosen.known
+    )
 
 
 if __name__ == "__main__":

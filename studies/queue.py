@@ -24,6 +24,7 @@ from rin.evaluation.images import drawn_samples, held_out_loss, reference_of
 from rin.evaluation.quality import PictureMeasures
 from rin.experiment import ExperimentConfig
 from studies.arms import ARMS, BASE, Arm, Scale, arms_of
+from studies.report import measured
 
 BATCH = 250
 """Samples at a time."""
@@ -97,11 +98,17 @@ class Queue:
             loaded = scripted_network(wrapped, self.device)
             reference_of(None, str(self.set), "train", self.shape, loaded, BATCH)[0].save(reference)
 
-    def run(self, arms: Collection[str] | None = None) -> None:
-        """Runs what is missing, until nothing is; of some arms and the base, or of all."""
+    def run(self, arms: Collection[str] | None = None, known: Path | None = None) -> None:
+        """Runs what is missing, until nothing is.
+
+        Args:
+            arms: some alone, and the base; all of the studies if None.
+            known: a file of runs that need not be run again.
+        """
         for seed in range(self.scale.num_seeds):
             for name in arms_of(self.studies, self.scale.base(self.set, self.scale.updates)):
-                if arms is not None and name not in (BASE, *arms):
+                is_known = known is not None and f"seed-{seed}" in measured(known, name)
+                if is_known or (arms is not None and name not in (BASE, *arms)):
                     continue
                 folder = self.folder / name / f"seed-{seed}"
                 folder.mkdir(parents=True, exist_ok=True)

@@ -74,8 +74,22 @@ def _spread(values: list[float]) -> str:
 
 
 def measured(folder: Path, arm: str) -> Found:
-    """What there is of an arm, by seed."""
+    """What there is of an arm, by seed: in a folder of runs, or in the file that `keep` made of one."""
+    if folder.is_file():
+        runs = [json.loads(line) for line in folder.read_text().splitlines()]
+        return {run["seed"]: run for run in runs if run["arm"] == arm}
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}/*/measures.json"))}
+
+
+def keep(folder: Path, path: Path) -> None:
+    """Adds what a folder of runs has to a file, a line of JSON a run; what the file has of an arm and seed stays."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    known = {(run["arm"], run["seed"]) for run in map(json.loads, lines)}
+    for arm in ARMS:
+        for seed, run in measured(folder, arm).items():
+            if (arm, seed) not in known:
+                lines.append(json.dumps({"arm": arm, "seed": seed, **run}))
+    path.write_text("".join(f"{line}\n" for line in lines))
 
 
 def sampling(folder: Path) -> dict[str, dict[str, float]]:
@@ -131,10 +145,13 @@ def draw(folder: Path, path: Path) -> None:
 def main() -> None:
     """Prints the tables, and draws them if asked."""
     parser = argparse.ArgumentParser(prog="python -m studies.report")
-    parser.add_argument("folder", type=Path, help="what studies had for --out")
+    parser.add_argument("folder", type=Path, help="what studies had for --out, or a file that --keep wrote")
+    parser.add_argument("--keep", type=Path, help="a file (.jsonl) to add the runs to, for --known of later ones")
     parser.add_argument("--plot", type=Path, help="a picture (.png) of them")
     chosen = parser.parse_args()
     print(report(chosen.folder))
+    if chosen.keep is not None:
+        keep(chosen.folder, chosen.keep)
     if chosen.plot is not None:
         draw(chosen.folder, chosen.plot)
 

@@ -116,6 +116,12 @@ def test_the_report_says_what_was_measured(tmp_path):
         "| no ratio, a tenth of the rate | 3 | 21 (sd 1) | no effect above 0 (+0 +- 0) |" in told
     )  # to LAMB's base, not to ours
     assert "| ddim 10 | 3 | 11 (sd 1) | 11 (sd 1) | no effect above 0" in told
+    kept = tmp_path / "kept.jsonl"
+    for _ in range(2):
+        report.keep(tmp_path, kept)
+    assert len(kept.read_text().splitlines()) == 12
+    assert report.measured(kept, "lamb").keys() == {"seed-0", "seed-1", "seed-2"}
+    assert report.report(kept).splitlines() == told.splitlines()[: len(report.report(kept).splitlines())]
     report.draw(tmp_path, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
