@@ -127,7 +127,7 @@ class Queue:
         print(f"{folder} ...", flush=True)
         arm, experiment = ARMS[name], dataclasses.replace(self._experiment(name), seed=seed)
         if self.scale.cpu_seconds is not None:
-            experiment = self._in_time(arm, experiment, folder / "updates.json")
+            experiment = self._in_time(name, experiment)
         begun, cpu_begun = time.perf_counter(), time.thread_time()
         with arm.undone():
             trained = rin.train(experiment, folder / "run", model=_network(arm, experiment))
@@ -159,17 +159,22 @@ class Queue:
         training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=warmup)
         return dataclasses.replace(experiment, training=training)
 
-    def _in_time(self, arm: Arm, experiment: ExperimentConfig, path: Path) -> ExperimentConfig:
-        """A run of as many updates as fit into the scale's CPU time, measured once, before it begins."""
-        if not path.exists():
-            from studies.rivals import cpu_seconds_of_update  # late, for diffusers is long to import
+    def _in_time(self, name: str, experiment: ExperimentConfig) -> ExperimentConfig:
+        """A run of as many updates as fit into the scale's CPU time: those of all arms are timed in turns, once."""
+        path = self.folder / "updates.json"
+        with _waiting_for(self.folder / "timing"):
+            if not path.exists():
+                from studies.rivals import cpu_seconds_of_updates  # late, for diffusers is long to import
 
-            network = _network(arm, experiment) or rin.RIN(experiment.model)
-            each = cpu_seconds_of_update(experiment, network)
-            _write(path, {"cpu_seconds_of_update": each, "updates": round(self.scale.cpu_seconds / each)})
-        updates = json.loads(path.read_text())["updates"]
-        schedule = self.scale.base(self.set, updates).training
-        training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=schedule.warmup_steps)
+                base = self.scale.base(self.set, self.scale.updates)
+                sides = {arm: ARMS[arm].change(base) for arm in arms_of(self.studies, base)}
+                seconds = cpu_seconds_of_updates(
+                    {arm: (side, _network(ARMS[arm], side) or rin.RIN(side.model)) for arm, side in sides.items()}
+                )
+                _write(path, {"cpu_seconds_of_update": seconds})
+        updates = round((self.scale.cpu_seconds or 0) / json.loads(path.read_text())["cpu_seconds_of_update"][name])
+        warmup = self.scale.base(self.set, updates).training.warmup_steps
+        training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=warmup)
         return dataclasses.replace(experiment, training=training)
 
     def _sample(self, folder: Path) -> None:

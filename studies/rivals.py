@@ -99,16 +99,17 @@ NETWORKS: dict[str, Callable[[RINConfig], nn.Module]] = {
 }
 
 
-def cpu_seconds_of_update(experiment: ExperimentConfig, network: nn.Module, count: int = 15) -> float:
-    """The CPU time of this thread that an update takes, the median of some: what else runs counts little."""
+def cpu_seconds_of_updates(sides: dict[str, tuple[ExperimentConfig, nn.Module]], rounds: int = 15) -> dict[str, float]:
+    """The CPU time of this thread that an update of each side takes: medians, timed in turns."""
     with tempfile.TemporaryDirectory() as folder:
-        update = _update(experiment, network, Path(folder) / "run")
-        seconds = list[float]()
-        for _ in range(count):
-            begun = time.thread_time()
-            update()
-            seconds.append(time.thread_time() - begun)
-    return statistics.median(seconds[2:])
+        updates = {name: _update(*side, Path(folder) / name) for name, side in sides.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(rounds):
+            for name, update in updates.items():
+                begun = time.thread_time()
+                update()
+                seconds[name].append(time.thread_time() - begun)
+    return {name: statistics.median(times[2:]) for name, times in seconds.items()}
 
 
 def updates_in_the_time_of(base: ExperimentConfig, other: ExperimentConfig, network: nn.Module) -> int:

@@ -1,5 +1,6 @@
 """The studies undo what they say, and their report says what its rule says."""
 
+import dataclasses
 import json
 import time
 from contextlib import nullcontext
@@ -186,35 +187,43 @@ def test_transformers_start_at_nothing():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["base", "small-unet-0.001", "small-transformer-0.001"])
-def test_equal_time_is_as_many_updates_as_fit(name, tmp_path, monkeypatch):
+def test_equal_time_is_as_many_updates_as_fit(tmp_path, monkeypatch):
     scale = arms.SCALES["cpu-16-300s"]
     at_work = queue.Queue.__new__(queue.Queue)  # without its set, network and reference
-    at_work.scale, at_work.set = scale, tmp_path / "set"
-    arm, asked = arms.ARMS[name], []
+    at_work.scale, at_work.set, at_work.folder, at_work.studies = scale, tmp_path / "set", tmp_path, (7,)
+    base, asked = scale.base(tmp_path / "set", scale.updates), []
 
-    def seconds(experiment, network):
-        asked.append(network)
+    def seconds(sides):
+        asked.append(sides)
+        return {name: 0.25 * number for number, name in enumerate(sides, start=1)}
+
+    monkeypatch.setattr(rivals, "cpu_seconds_of_updates", seconds)
+    for number, name in enumerate(arms.arms_of((7,), base), start=1):
+        changed = at_work._in_time(name, arms.ARMS[name].change(base))
+        assert changed.training.num_steps == round(300 / (0.25 * number))
+        assert changed.training.warmup_steps == round(300 / (0.25 * number)) // 10
+        assert changed.training.optimiser == ("adamw" if "small" in name else "muon")
+    (sides,) = asked
+    assert len(sides) == 10
+    for experiment, network in sides.values():
         assert experiment.model.shape == (3, 16, 16)
-        return 0.25
-
-    monkeypatch.setattr(rivals, "cpu_seconds_of_update", seconds)
-    experiment = arm.change(scale.base(tmp_path / "set", scale.updates))
-    changed = at_work._in_time(arm, experiment, tmp_path / "updates.json")
-    assert changed.training.num_steps == 300 / 0.25
-    assert changed.training.warmup_steps == 120
-    assert changed.training.optimiser == ("muon" if name == "base" else "adamw")
-    monkeypatch.setattr(rivals, "cpu_seconds_of_update", lambda *_: 1 / 0)
-    assert at_work._in_time(arm, experiment, tmp_path / "updates.json") == changed
-    (network,) = asked
-    assert sum(weight.numel() for weight in network.parameters()) < 2.1e6
+        assert sum(weight.numel() for weight in network.parameters()) < 2.1e6
 
 
 def test_the_time_of_an_update_is_its_threads_own(tmp_path):
     prepare_set(Preparation(source="digits", shape=(3, 16, 16)), tmp_path / "set")
-    experiment = arms.small_base(tmp_path / "set", 10)
-    begun, model = time.thread_time(), RIN(experiment.model)
-    assert 0 < rivals.cpu_seconds_of_update(experiment, model, 4) < (time.thread_time() - begun) / 2
+    base = arms.small_base(tmp_path / "set", 10)
+    sides = {
+        str(size): (
+            dataclasses.replace(base, training=dataclasses.replace(base.training, batch_size=size)),
+            RIN(base.model),
+        )
+        for size in (8, 64)
+    }
+    begun = time.thread_time()
+    found = rivals.cpu_seconds_of_updates(sides, rounds=5)
+    assert 0 < found["8"] < found["64"]
+    assert sum(found.values()) < time.thread_time() - begun
 
 
 def test_a_cold_network_forgets():
