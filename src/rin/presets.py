@@ -104,6 +104,32 @@ def small_32() -> ExperimentConfig:
     )  # fmt: skip
 
 
+@_preset("cifar10-small")
+def cifar10_small() -> ExperimentConfig:
+    """CIFAR-10, class-conditional, in a day or less on two cores: 3 M parameters. All of it is ours.
+
+    Neighbouring patches mix before each write, positions begin as large as the tokens' contents, Muon trains it, it
+    predicts v, and three examples in ten start from estimated latents, which leaves time for more updates.
+    """
+    return ExperimentConfig(
+        model=RINConfig(
+            shape=(3, 32, 32), patch_size=2, num_classes=10, num_latents=32, latent_dim=192, interface_dim=96,
+            compute_depth=(1, 1, 1), num_heads=4, num_read_write_heads=4, latent_mlp_ratio=4, interface_mlp_ratio=2,
+            position_deviation=1.0, mixing_size=5,
+        ),
+        diffusion=DiffusionConfig(
+            schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="eps",
+            self_cond_rate=0.3, self_cond_by="share", label_drop_rate=0.1, sampler="dpmpp-2m", num_steps=20,
+        ),
+        data=DataConfig(path="uoft-cs/cifar10", num_held_out=512, flip=True),
+        training=TrainingConfig(
+            num_steps=36_000, batch_size=64, optimiser="muon", learning_rate=5e-3, betas=(0.95, 0.99),
+            lr_schedule="cosine", warmup_steps=500, average_decay=0.9995, average_warmup=True, held_out_every=2_000,
+            sample_every=2_000, checkpoint_every=500, keep_checkpoints=2,
+        ),
+    )  # fmt: skip
+
+
 @_preset("cifar10")
 def cifar10() -> ExperimentConfig:
     """CIFAR-10, class-conditional. Released.
