@@ -10,7 +10,8 @@ it share the work of one folder. The second does so at 32x32 with the `cifar10` 
 tables and draws them.
 
 1. Latent self-conditioning: rates 0, 0.5 and 0.9 (the base); 0 also with about the training time that 0.9 takes.
-2. Steps and samplers, on the base's runs: 10 to 100 steps (1000 on a GPU), DDPM and DDIM, latents carried and cold.
+2. Steps and samplers, on the base's runs: 10 to 100 steps (1000 on a GPU), DDPM and DDIM, latents carried and cold;
+   with `--studies 2 7` at equal CPU time 10 and 25 evaluations, DPM-Solver++ 2M and Heun too.
 3. Details that ports get wrong, each undone alone: attention's initial weights as plain Glorot matrices; dropout and
    stochastic depth of 0.1, which the released CIFAR-10 configuration has, put in; and, beside a base of their own that
    has LAMB for its optimiser, LAMB's ratio clamped to 10, or left out, at a tenth or a third of the rate, as

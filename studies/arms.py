@@ -13,7 +13,7 @@ from torch import nn
 
 import rin
 from rin.data import DataConfig
-from rin.diffusion import DiffusionConfig
+from rin.diffusion import DiffusionConfig, SamplerName
 from rin.experiment import ExperimentConfig
 from rin.nn import RINConfig, initialisation
 from rin.training import optim
@@ -41,7 +41,10 @@ class Scale:
     samples: int
     num_seeds: int
     steps: tuple[int, ...]
-    """Of sampling, in study 2."""
+    """Of sampling, in study 2: evaluations of the network, of which heun has two a step."""
+
+    samplers: tuple[SamplerName, ...] = ("ddpm", "ddim")
+    """In study 2."""
 
     studies: tuple[int, ...]
 
@@ -121,8 +124,8 @@ SCALES = {
     ),
     **{
         f"cpu-{size}-{seconds}s": Scale(
-            base=equal_time_base(size), size=size, updates=1_000, samples=1_000, num_seeds=seeds, steps=(),
-            studies=(7,), cpu_seconds=seconds,
+            base=equal_time_base(size), size=size, updates=1_000, samples=1_000, num_seeds=seeds,
+            steps=(10, 25), samplers=("ddpm", "ddim", "dpmpp-2m", "heun"), studies=(7,), cpu_seconds=seconds,
         )
         for size, seconds, seeds in ((16, 300, 5), (16, 1800, 3), (32, 1800, 3), (32, 7200, 2))
     },

@@ -181,12 +181,12 @@ class Queue:
         """Study 2: all ways to sample one of the base's runs."""
         path = folder / "sampling.json"
         found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        for sampler in ("ddpm", "ddim"):
+        for sampler in self.scale.samplers:
             for steps in self.scale.steps:
                 for latents in ("carried", "cold"):
                     name = f"{sampler} {steps} {latents}"
                     if name not in found:
-                        options = {"sampler": sampler, "num_steps": steps}
+                        options = {"sampler": sampler, "num_steps": (steps + 1) // 2 if sampler == "heun" else steps}
                         found[name] = self._measures(rin.load(folder / "run"), latents == "cold", options)
                         _write(path, found)
 

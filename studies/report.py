@@ -103,7 +103,7 @@ def sampling(folder: Path) -> dict[str, dict[str, float]]:
 
 def _sampling_table(folder: Path) -> list[str]:
     ways = sampling(folder)
-    lines = ["", "Study 2", "", "| sampler, steps | seeds | latents carried | cold | carried - cold |"]
+    lines = ["", "Study 2", "", "| sampler, evaluations | seeds | latents carried | cold | carried - cold |"]
     lines += ["|---|---|---|---|---|"]
     for name in dict.fromkeys(name.rpartition(" ")[0] for name in ways):
         carried, cold = ways[f"{name} carried"], ways.get(f"{name} cold", {})
@@ -129,12 +129,14 @@ def draw(folder: Path, path: Path) -> None:
     left.invert_yaxis()
     left.set(xlabel="Frechet distance (a dot a seed, a bar their mean)", title="Runs")
     ways = sampling(folder)
-    for colour, sampler in zip(COLOURS, ("ddpm", "ddim"), strict=False):
+    for colour, sampler in zip(COLOURS, dict.fromkeys(name.split()[0] for name in ways), strict=False):
         for latents, line in (("carried", "-o"), ("cold", "--s")):
             steps = [int(name.split()[1]) for name in ways if name.split()[::2] == [sampler, latents]]
             means = [statistics.mean(ways[f"{sampler} {count} {latents}"].values()) for count in steps]
             right.plot(steps, means, line, color=colour, label=f"{sampler}, {latents}")
-    right.set(xlabel="steps", ylabel="Frechet distance, mean over seeds", xscale="log", title="Ways to sample the base")
+    right.set(
+        xlabel="evaluations", ylabel="Frechet distance, mean over seeds", xscale="log", title="Ways to sample the base"
+    )
     right.legend()
     for axis in (left, right):
         axis.grid(alpha=0.3)
