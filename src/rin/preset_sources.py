@@ -32,7 +32,8 @@ _NETWORK = _of(
 )
 _NETWORK_IN_DETAIL = _of(
     "model",
-    "latent_mlp_ratio interface_mlp_ratio dropout_rate depth_drop_rate position_deviation gamma_scale mixing_size",
+    "latent_mlp_ratio interface_mlp_ratio dropout_rate depth_drop_rate position_deviation gamma_scale mixing_size "
+    "set_positions",
 )
 _DIFFUSION = _of(
     "diffusion",

@@ -15,6 +15,7 @@ KINDS = {
     "not square": {"shape": (1, 8, 12)},
     "video": VIDEO,
     "set": {"shape": (9, 7)},
+    "set without positions": {"shape": (9, 7), "set_positions": False},
     "embeddings": {"num_condition_tokens": 3, "condition_dim": 6},
     "no interface MLP": {"interface_mlp_ratio": 0},
     "read-only tail": {"compute_depth": (1, 0)},

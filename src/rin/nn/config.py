@@ -66,6 +66,9 @@ class RINConfig:
     position_deviation: float = 0.02
     """Deviation that positions and learned latents start with; the paper's is small beside the tokens' own 1."""
 
+    set_positions: bool = True
+    """Whether the vectors of a set have learned positions; without, their order means nothing: a point cloud."""
+
     gamma_scale: float = 1000.0
     """What gamma is multiplied by before its sinusoids."""
 
@@ -103,6 +106,8 @@ class RINConfig:
             raise RinError(f"model.mixing_size {self.mixing_size}: take an odd number, or 0 for none")
         if self.mixing_size and not is_image(self.shape):
             raise RinError(f"model.mixing_size is for images (c h w), and model.shape is {self.shape}: take 0")
+        if not self.set_positions and not is_set(self.shape):
+            raise RinError(f"model.set_positions is for sets (n c), and model.shape is {self.shape}: leave it on")
         if self.num_learned_latents < 1:
             raise RinError(
                 f"model.num_latents {self.num_latents} leaves no latent beside the noise level and the condition: "

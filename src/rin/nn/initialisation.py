@@ -77,6 +77,7 @@ def initialise_(model: nn.Module, position_deviation: float) -> None:
             attention_(module)
         elif isinstance(module, PatchTokenizer):
             glorot_(module.patch, *module.patch_fans())
-            positions_(module.positions, position_deviation)
+            if module.positions is not None:
+                positions_(module.positions, position_deviation)
         elif isinstance(module, LatentSelfConditioning):
             nn.init.zeros_(module.norm.weight)

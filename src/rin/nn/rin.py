@@ -20,7 +20,7 @@ from rin.nn.tokenizers import ImageTokenizer, SetTokenizer, Tokenizer, VideoToke
 def make_tokenizer(config: RINConfig) -> Tokenizer:
     """The tokenizer for the kind of data that `config.shape` tells."""
     if is_set(config.shape):
-        return SetTokenizer(config.shape, config.interface_dim)
+        return SetTokenizer(config.shape, config.interface_dim, config.set_positions)
     if is_image(config.shape):
         return ImageTokenizer(config.shape, config.patch_size, config.interface_dim)
     return VideoTokenizer(

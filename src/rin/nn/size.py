@@ -21,7 +21,8 @@ def num_parameters(config: RINConfig) -> int:
     """The weights of a network, counted by the paper's formulas."""
     d, e, ratio = config.interface_dim, config.latent_dim, config.latent_mlp_ratio
     values = _patch_values(config)
-    tokenizer = _linear(values, d) + 2 * d + num_tokens(config) * d + 2 * d + _linear(d, values)
+    positions = num_tokens(config) * d if config.set_positions else 0
+    tokenizer = _linear(values, d) + 2 * d + positions + 2 * d + _linear(d, values)
     noise_level = _linear(e // 4, e) + _linear(e, e)
     label = _linear(config.num_classes, e) if config.num_classes else 0
     token = _linear(config.condition_dim, e) if config.num_condition_tokens else 0

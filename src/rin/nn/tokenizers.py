@@ -45,14 +45,17 @@ class PatchTokenizer(Tokenizer):
         num_slots: places of tokens, each with a learned position; those of context frames follow the others.
         patch_values: numbers in one patch.
         interface_dim: width of a token.
+        has_positions: whether there are positions.
     """
 
-    def __init__(self, shape: Sequence[int], num_slots: int, patch_values: int, interface_dim: int) -> None:
+    def __init__(
+        self, shape: Sequence[int], num_slots: int, patch_values: int, interface_dim: int, has_positions: bool = True
+    ) -> None:
         super().__init__()
         self.shape = tuple(shape)
         self.patch = Linear(patch_values, interface_dim)
         self.norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
-        self.positions = nn.Parameter(torch.empty(num_slots, interface_dim))
+        self.positions = nn.Parameter(torch.empty(num_slots, interface_dim)) if has_positions else None
         self.read_out_norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
         self.read_out = Linear(interface_dim, patch_values)
 
@@ -71,7 +74,8 @@ class PatchTokenizer(Tokenizer):
     def _embed(self, x: Examples, first_slot: int) -> Interface:
         patches = self.cut(x)
         embedded = self.patch(patches).to(self.norm.weight.dtype)  # autocast on a CPU would normalise in bfloat16
-        return self.norm(embedded) + self.positions[first_slot : first_slot + patches.shape[1]]
+        tokens = self.norm(embedded)
+        return tokens if self.positions is None else tokens + self.positions[first_slot : first_slot + patches.shape[1]]
 
     def check(self, x: Examples, context: Examples | None) -> None:
         """Refuses data of another shape.
@@ -108,11 +112,11 @@ class PatchTokenizer(Tokenizer):
 
 
 class SetTokenizer(PatchTokenizer):
-    """A plain set of vectors (b n c): each is a token."""
+    """A plain set of vectors (b n c): each is a token. Without positions their order means nothing."""
 
-    def __init__(self, shape: Sequence[int], interface_dim: int) -> None:
+    def __init__(self, shape: Sequence[int], interface_dim: int, has_positions: bool = True) -> None:
         num_tokens, width = shape
-        super().__init__(shape, num_tokens, width, interface_dim)
+        super().__init__(shape, num_tokens, width, interface_dim, has_positions)
 
     @property
     def channels(self) -> int:

@@ -135,6 +135,23 @@ def test_a_block_mixes_after_its_latents_have_read_and_before_it_writes():
     assert torch.equal(written, block.write(block.mixing(interface), expected))
 
 
+def test_without_positions_the_order_of_a_set_means_nothing():
+    order = torch.tensor([4, 0, 8, 2, 6, 1, 7, 3, 5])
+    for has_positions in (False, True):
+        config = small(shape=(9, 7), set_positions=has_positions)
+        model = moved(config).double()
+        x, gamma, condition = inputs(config)
+        first, other = model(x.double(), gamma, condition), model(x[:, order].double(), gamma, condition)
+        is_same = torch.allclose(other.prediction, first.prediction[:, order], rtol=0, atol=1e-10)
+        assert is_same is not has_positions
+        assert torch.allclose(other.latents, first.latents, rtol=0, atol=1e-10) is not has_positions
+
+
+def test_positions_can_be_left_out_of_sets_alone():
+    with pytest.raises(RinError, match=r"model\.set_positions is for sets"):
+        small(set_positions=False)
+
+
 def test_mixing_begins_small_and_only_blocks_that_write_mix():
     model = new(small(mixing_size=5, interface_dim=64, compute_depth=(1, 0, 1)))
     assert [block.mixing is not None for block in model.blocks] == [True, False, True]
