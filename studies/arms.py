@@ -218,7 +218,7 @@ def _without_ratio() -> AbstractContextManager[Any]:
 
 
 ARMS = {
-    BASE: Arm(study=1, words="rate 0.9 (the base)"),
+    BASE: Arm(study=1, words="the base"),
     "rate-0.5": Arm(study=1, words="rate 0.5", change=_diffusion(self_cond_rate=0.5)),
     "rate-0": Arm(study=1, words="rate 0", change=_diffusion(self_cond_rate=0.0)),
     "rate-0-longer": Arm(
@@ -279,7 +279,7 @@ ARMS = {
             study=7, words=f"{words}, AdamW at {rate:g}", change=_adamw_at(rate), network=_instead(name)
         )
         for name, words in (("small-unet", "DDPM's U-Net"), ("small-transformer", "JiT"))
-        for rate in (1e-3, 3e-4, 3e-3)
+        for rate in (1e-3, 3e-3, 1e-2)
     },
     "half-latents": Arm(study=6, words="half as many latents", change=lambda whole: _with_latents(whole, 0.5)),
     "double-latents": Arm(study=6, words="twice as many latents", change=lambda whole: _with_latents(whole, 2.0)),

@@ -171,8 +171,9 @@ class Diffusion:
             return reverse_step(sampler, partial(look, guided=guided), draw, *state)
 
         fast = _fast(take, device) if options.get("compile", False) else take
-        levels = noise_levels(gamma_of, num_steps, options.get("td", 0.0), device)
+        levels = noise_levels(gamma_of, num_steps, options.get("td", 0.0))
         guided = [is_inside(gamma, options.get("guidance_interval")) for gamma, *_ in levels.tolist()]
+        levels = levels.to(device)
         evaluating = EvaluationMode(model)
 
         def steps() -> Iterator[SamplingStep]:

@@ -105,15 +105,20 @@ def last_rule(sampler: SamplerName) -> SamplerName:
     return "ddim" if sampler in ("dpmpp-2m", "heun") else sampler
 
 
-def noise_levels(gamma_of: Schedule, num_steps: int, td: float, device: torch.device) -> Float[Tensor, "num_steps 3"]:
-    """Of each step: gamma where it begins, gamma where it ends, and the share that DPM-Solver++ 2M extrapolates by."""
-    times = [torch.tensor(step_times(step, num_steps, td), dtype=torch.float32) for step in range(num_steps)]
-    levels = [gamma_of(pair.to(device)) for pair in times]
+def noise_levels(gamma_of: Schedule, num_steps: int, td: float) -> Float[Tensor, "num_steps 3"]:
+    """Of each step: gamma where it begins, gamma where it ends, and the share that DPM-Solver++ 2M extrapolates by.
+
+    On the CPU, where numbers can be looked at without waiting for a GPU.
+    """
+    times = [
+        torch.tensor(step_times(step, num_steps, td), dtype=torch.float32, device="cpu") for step in range(num_steps)
+    ]
+    levels = torch.stack([gamma_of(pair) for pair in times])
     shares, before = list[float](), None
-    for gamma, gamma_next in torch.stack(levels).tolist():
+    for gamma, gamma_next in levels.tolist():
         shares.append(0.0 if before is None else extrapolation(before, gamma, gamma_next))
         before = gamma
-    return torch.cat([torch.stack(levels), torch.tensor(shares, dtype=torch.float32, device=device)[:, None]], dim=1)
+    return torch.cat([levels, torch.tensor(shares, dtype=torch.float32, device="cpu")[:, None]], dim=1)
 
 
 def extrapolation(gamma_before: float, gamma: float, gamma_next: float) -> float:
@@ -133,7 +138,7 @@ def num_evaluations(
     sampler: SamplerName, schedule: str, num_steps: int, guidance: float, interval: tuple[float, float] | None
 ) -> int:
     """How often a network is evaluated for a sample: twice a step of heun but the last, and twice where guided."""
-    levels = noise_levels(parse_schedule(schedule), num_steps, 0.0, torch.device("cpu"))
+    levels = noise_levels(parse_schedule(schedule), num_steps, 0.0)
     looks = [1 if rule == "ddim" or sampler != "heun" else 2
              for rule in [sampler] * (num_steps - 1) + [last_rule(sampler)]]  # fmt: skip
     guided = [bool(guidance) and is_inside(gamma, interval) for gamma, *_ in levels.tolist()]

@@ -88,7 +88,7 @@ def test_dpm_solver_extrapolates_by_the_ratio_of_its_steps_in_log_snr():
     before, now, then = (1 / (1 + math.exp(-2 * half_log_snr)) for half_log_snr in (-2.0, -1.0, 1.0))
     assert extrapolation(before, now, then) == pytest.approx(1.0)  # r is 1/2
     assert extrapolation(before, now, 1.0) == 0
-    levels = noise_levels(parse_schedule("log-snr"), 10, 0.0, torch.device("cpu"))
+    levels = noise_levels(parse_schedule("log-snr"), 10, 0.0)
     torch.testing.assert_close(levels[1:, 2], torch.full((9,), 0.5), rtol=0, atol=5e-3)
     assert levels[0, 2] == 0
 
