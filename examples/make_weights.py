@@ -22,6 +22,7 @@ from demo_measures import describe, measure
 
 import rin
 from rin.model_files import CONFIG
+from rin.nn.size import num_parameters
 from rin.sampling.requests import spread_labels
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -116,7 +117,7 @@ def card(name: str, model: Model, drawing: str, shown: str) -> str:
     """The model card."""
     experiment = rin.preset(name)
     training = experiment.training
-    parameters = sum(weight.numel() for weight in rin.RIN(experiment.model).parameters())
+    parameters = num_parameters(experiment.model)
     return f"""\
 # {name}
 

@@ -175,9 +175,7 @@ def _lamb(times: float = 1.0) -> Change:
 
 def _adamw(rates: dict[int, float]) -> Change:
     """AdamW at the rate for pictures of that size."""
-    return lambda whole: _training(optimiser="adamw", learning_rate=rates[whole.model.shape[-1]], betas=(0.9, 0.999))(
-        whole
-    )
+    return lambda whole: _adamw_at(rates[whole.model.shape[-1]])(whole)
 
 
 def _adamw_at(rate: float) -> Change:

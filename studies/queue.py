@@ -20,8 +20,7 @@ from rin.core.files import locked, written_whole
 from rin.data.preparing import prepare_set
 from rin.data.shard_writing import Preparation
 from rin.evaluation.features import scripted_network
-from rin.evaluation.images import drawn_samples, held_out_loss, reference_of
-from rin.evaluation.quality import PictureMeasures
+from rin.evaluation.images import PART, drawn_samples, held_out_loss, measure_samples, reference_of
 from rin.experiment import ExperimentConfig
 from studies.arms import ARMS, BASE, Arm, Scale, arms_of
 from studies.report import measured
@@ -196,12 +195,7 @@ class Queue:
         if cold:
             trained = rin.TrainedModel(Cold(trained.model), trained.diffusion, trained.config, trained.class_names)
         samples = drawn_samples(trained, self.scale.samples, None, seed=0, batch_size=BATCH, **(options or {}))
-        measures = PictureMeasures(
-            self.network, self.reference, samples.num, samples.num_classes, trained.config.patch_size
-        )
-        for pictures, labels in samples.parts:
-            measures.update(pictures, labels)
-        return measures.results()
+        return measure_samples(samples, self.network, self.reference, PART, trained.config.patch_size).results()
 
 
 def _network(arm: Arm, experiment: ExperimentConfig) -> nn.Module | None:

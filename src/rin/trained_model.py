@@ -5,7 +5,6 @@ weights). A run is `config.json` (the same, with data, training and seed), `log.
 TensorBoard's events. Nothing is ever unpickled.
 """
 
-import difflib
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rin.core import compute
-from rin.core.errors import RinError
+from rin.core.errors import RinError, nearest
 from rin.core.files import save_tensors, written_whole
 from rin.core.progress import LOGGER
 from rin.data import DataConfig
@@ -146,6 +145,8 @@ def load(
     saved = folder / WEIGHTS
     name = None if saved.exists() else checkpoint.AVERAGE
     if average_decay is not None:
+        if name is None or "training" not in stored:
+            raise RinError(f"{source} is a saved model, which has one average: leave average_decay out")
         name = _name_of_average(source, stored, average_decay)
     try:
         set_weights(model, read_weights(saved, model) if name is None else _average(folder, name, model))
@@ -158,8 +159,6 @@ def load(
 
 
 def _name_of_average(source: str | Path, stored: dict[str, Any], decay: float) -> str:
-    if "training" not in stored:
-        raise RinError(f"{source} is a saved model, which has one average: leave average_decay out")
     training = from_dict(TrainingConfig, stored["training"])
     if decay == training.average_decay:
         return checkpoint.AVERAGE
@@ -188,9 +187,9 @@ def _download(name: str) -> Path:
     """The folder of a model on the Hub."""
     if name.count("/") != 1 or name.startswith((".", "/")):
         ours = models_that_come_along()
-        nearest = difflib.get_close_matches(name, ours, n=1)
-        hint = f"did you mean {nearest[0]!r}? Or " if nearest else ""
-        names = f", or one that comes with rin: {', '.join(ours)}" if ours and not nearest else ""
+        meant = nearest(name, ours)
+        hint = f"did you mean {meant!r}? Or " if meant is not None else ""
+        names = f", or one that comes with rin: {', '.join(ours)}" if ours and meant is None else ""
         raise RinError(f"there is no folder {name}: {hint}give a run, a saved model or a Hub name owner/name{names}")
     import huggingface_hub
 

@@ -8,18 +8,8 @@ from PIL import Image
 from rin.cli import main
 from rin.diffusion.samplers import num_evaluations
 from rin.evaluation.sweeping import Way, ways
-from tests.end_to_end.commands import TINY, assert_one_line, rin
-from tests.end_to_end.test_evaluate import network, reference  # noqa: F401
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run on the digits, with two averages."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    averages = ("--training.average-decay", "0.9", "--training.further-decays", "0.5")
-    result = rin("train", "digits", *TINY, *averages, "--training.num-steps", "2", "--out", folder)
-    assert result.returncode == 0, result.stderr
-    return folder
+from tests.end_to_end.commands import assert_one_line, rin
+from tests.end_to_end.test_evaluate import network, run  # noqa: F401
 
 
 def sweep(*arguments):

@@ -64,3 +64,8 @@ def test_a_name_that_there_is_not_is_one_line_with_those_that_there_are(name, wo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RinError, match=words):
         rin.load(name)
+
+
+def test_they_have_one_average():
+    with pytest.raises(RinError, match="digits is a saved model, which has one average"):
+        rin.load("digits", average_decay=0.5)

@@ -40,7 +40,8 @@ class SamplingArguments:
     diffusers less 1, so that its 7.5 is 6.5 here. Needs a model trained with label dropping."""
 
     guidance_interval: tuple[float, float] | None = None
-    """The noise that guidance is for, from above the first sigma to the second, as in 0.3 3; all if absent."""
+    """Guidance only at noise levels sigma = sqrt((1 - gamma) / gamma) between these two, as in 0.3 3; at all if
+    absent."""
 
     seed: int = 0
     """Of the noise: picture 17 of seed 3 is the same at any --num and --batch-size."""

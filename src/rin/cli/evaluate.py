@@ -21,15 +21,16 @@ from rin.evaluation.images import (
     drawn_samples,
     given_samples,
     held_out_loss,
+    measure_samples,
+    measuring_protocol,
     neighbours_sheet,
+    patch_size_of,
     reference_of,
     sampling_protocol,
 )
-from rin.evaluation.quality import PictureMeasures, table
-from rin.evaluation.reference import Reference
+from rin.evaluation.quality import table
 from rin.evaluation.videos import USUAL_BATCH, frechet_video_distance, measured_shapes
 from rin.model_files import CONFIG, model_folder, read_experiment
-from rin.nn import RIN
 from rin.sampling.pictures import save_image
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
@@ -186,19 +187,13 @@ def _of_pictures(
         reference.save(chosen.keep_reference)
 
     def measured(trained: TrainedModel | None, samples: Samples) -> dict[str, Any]:
-        measures = PictureMeasures(
-            network, reference, samples.num, samples.num_classes, 0 if trained is None else _patch_size(trained)
-        )
-        for part, labels in samples.parts:
-            for begin in range(0, len(part), batch_size):
-                end = begin + batch_size
-                measures.update(part[begin:end], None if labels is None else labels[begin:end])
+        measures = measure_samples(samples, network, reference, batch_size, patch_size_of(trained))
         results: dict[str, Any] = {"source": chosen.run, **measures.results()}
         if trained is not None and run is not None and (losses := held_out_loss(run, trained, batch_size)):
             results["held_out_loss"] = losses
         if chosen.neighbours is not None and pictures is not None and is_first():
             save_image(neighbours_sheet(measures, pictures), chosen.neighbours)
-        return results | {"protocol": _protocol(samples, reference, network)}
+        return results | {"protocol": measuring_protocol(samples, reference, network)}
 
     lines, results = [f"{samples.num} pictures of {printable(chosen.run)}"], measured(trained, samples)
     if len(decays) < 2:
@@ -210,10 +205,6 @@ def _of_pictures(
     return columns, [*lines, table(columns)]
 
 
-def _patch_size(trained: TrainedModel) -> int:
-    return trained.model.config.patch_size if isinstance(trained.model, RIN) else 0
-
-
 def _drawn(chosen: EvaluateArguments, trained: TrainedModel, decay: tuple[float, ...]) -> Samples:
     """What one average of a run draws; a folder for the pictures of several has one for each."""
     num, keep = _PICTURES if chosen.num is None else chosen.num, chosen.keep
@@ -223,16 +214,6 @@ def _drawn(chosen: EvaluateArguments, trained: TrainedModel, decay: tuple[float,
     return dataclasses.replace(
         samples, description=samples.description | ({"average_decay": decay[0]} if decay else {})
     )
-
-
-def _protocol(samples: Samples, reference: Reference, network: FeatureNetwork) -> dict[str, Any]:
-    """All that someone needs to have the same figures."""
-    return {
-        "samples": samples.description,
-        "quantisation": "8 bits",
-        "reference": dict(reference.description),
-        "features": dict(network.description),
-    }
 
 
 def _write(results: dict[str, Any], path: Path) -> None:

@@ -15,8 +15,7 @@ from rin.core.launch import processes
 from rin.core.names import printable
 from rin.diffusion import SamplerName
 from rin.evaluation.features import feature_network
-from rin.evaluation.images import drawn_samples, reference_of
-from rin.evaluation.quality import PictureMeasures
+from rin.evaluation.images import drawn_samples, measure_samples, measuring_protocol, patch_size_of, reference_of
 from rin.evaluation.sweeping import Sweep, Way, check_plot, draw_sweep, sweep_table, ways
 from rin.evaluation.videos import USUAL_BATCH
 from rin.model_files import model_folder
@@ -100,34 +99,27 @@ def _sweep(chosen: SweepArguments) -> None:
     if chosen.plot is not None:
         check_plot(chosen.plot)
     found, folder = Sweep(chosen.out), model_folder(chosen.run)
-    all_ways = _ways(chosen, load(chosen.run, chosen.average_decays[0] if chosen.average_decays else None))
+    decay = chosen.average_decays[0] if chosen.average_decays else None
+    trained = load(chosen.run, decay)
+    all_ways = _ways(chosen, trained)
     network = feature_network(chosen.features, device())
     batch_size = chosen.batch_size or USUAL_BATCH
     run = folder if (folder / checkpoint.FOLDER).is_dir() else None
-    shape = load(chosen.run).kind.shape
+    shape = trained.kind.shape
     reference, _ = reference_of(run, chosen.reference, chosen.reference_split, shape, network, batch_size)
-    trained, decay, protocols = None, None, list[dict[str, Any]]()
+    protocols = list[dict[str, Any]]()
     for number, way in enumerate(all_ways, start=1):
-        if trained is None or way.average_decay != decay:
+        if way.average_decay != decay:
             decay, trained = way.average_decay, load(chosen.run, way.average_decay)
         samples = drawn_samples(
             trained, chosen.num, None, seed=chosen.seed, batch_size=chosen.batch_size, precision=chosen.precision,
             compile=chosen.compile, **way.options,
         )  # fmt: skip
-        protocol = {
-            "samples": samples.description,
-            "reference": dict(reference.description),
-            "features": dict(network.description),
-        }
+        protocol = measuring_protocol(samples, reference, network)
         protocols.append(protocol)
         if found.has(way, protocol):
             continue
-        measures = PictureMeasures(network, reference, samples.num, samples.num_classes)
-        for part, labels in samples.parts:
-            for begin in range(0, len(part), batch_size):
-                end = begin + batch_size
-                measures.update(part[begin:end], None if labels is None else labels[begin:end])
-        results = measures.results()
+        results = measure_samples(samples, network, reference, batch_size, patch_size_of(trained)).results()
         if is_first():
             found.add(way, protocol, results)
             distance = results["frechet_distance"]

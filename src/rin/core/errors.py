@@ -50,10 +50,15 @@ def unknown(what: str, name: str, known: Iterable[str]) -> RinError:
         known: the names there are.
     """
     names, name = sorted(known), _cut(name, 200)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    meant = nearest(name, names)
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(names[:_MOST_NAMES])}{more}"
+    hint = f"did you mean {meant!r}?" if meant is not None else f"there are: {', '.join(names[:_MOST_NAMES])}{more}"
     return RinError(f"unknown {what} {name!r}: {hint}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`; None if none is."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
 def _cut(text: str, most: int) -> str:

@@ -15,11 +15,7 @@ def pyav(purpose: str) -> Any:
     Raises:
         RinError: it is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise RinError(f'PyAV is needed {purpose}: pip install "rin-diffusion[video]"') from error
-    return av
+    return _imported("av", f'PyAV is needed {purpose}: pip install "rin-diffusion[video]"')
 
 
 def pyplot(purpose: str) -> Any:
@@ -31,10 +27,7 @@ def pyplot(purpose: str) -> Any:
     Raises:
         RinError: it is not installed.
     """
-    try:
-        return importlib.import_module("matplotlib.pyplot")
-    except ImportError as error:
-        raise RinError(f"matplotlib is needed {purpose}: pip install matplotlib") from error
+    return _imported("matplotlib.pyplot", f"matplotlib is needed {purpose}: pip install matplotlib")
 
 
 def torch_fidelity(purpose: str) -> Any:
@@ -52,3 +45,11 @@ def torch_fidelity(purpose: str) -> Any:
         raise RinError(
             f'torch-fidelity is needed {purpose}: pip install "rin-diffusion[fidelity]" ({error})'
         ) from error
+
+
+def _imported(module: str, refusal: str) -> Any:
+    """A module, or the refusal as a RinError where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RinError(refusal) from error

@@ -103,6 +103,8 @@ def check_options(options: Mapping[str, Any], names: Iterable[str], others: Iter
     interval: Any = options.get("guidance_interval")
     if interval is not None and not (_are_two_numbers(interval) and 0 <= interval[0] < interval[1]):
         raise RinError(f"guidance_interval {interval!r}: take two numbers, 0 <= low < high, the noise's sigma")
+    if interval is not None and not options.get("guidance"):
+        raise RinError("guidance_interval does nothing without guidance: give guidance too, or leave the interval out")
     for name, least in (("num_steps", 1), ("block", 0)):
         if (value := options.get(name)) is not None:
             whole_number(name, value, least)

@@ -39,8 +39,8 @@ class DiffusionConfig:
     """A random mask of examples, or an exact share of each batch, whose first pass leaves the others out."""
 
     self_cond_lag: float = 0.0
-    """The estimate of the latents is made at up to so much more noise, in t: as far as a step of sampling in few steps
-    leads, of which it is then no surprise. 0 makes it at the same noise, as in the paper."""
+    """The latents are estimated at up to so much more noise, a uniform draw in t: as in sampling in few steps, where
+    they come from a noisier x_t. 0 estimates them at the same noise, as in the paper."""
 
     label_drop_rate: float = 0.0
     """Share of the examples whose condition is dropped in training; guidance needs more than 0."""

@@ -181,7 +181,7 @@ class Diffusion:
             x_0 = torch.zeros_like(x_t)
             for step in range(num_steps):
                 rule = last_rule(sampler) if step == num_steps - 1 else sampler
-                # without latents the first step is another than those that follow, and not worth compiling
+                # not worth compiling: the first step without latents, and a last one of another rule
                 run = take if rule != sampler or (step == 0 and latents is None) else fast
                 with evaluating:
                     x_0, x_t, latents = run(rule, guided[step], x_t, latents, x_0, levels[step], step)

@@ -29,9 +29,8 @@ class SampleOptions(TypedDict, total=False):
     diffusers less 1."""
 
     guidance_interval: tuple[float, float] | None
-    """The noise that guidance is for, from above the first to the second, in sigma = sqrt((1 - gamma) / gamma), the
-    noise's deviation over the scaled data's; elsewhere there is none, at half the cost (Kynkäänniemi et al., 2024,
-    arXiv 2404.07724). None is all."""
+    """Guidance only in steps that begin at a noise level sigma = sqrt((1 - gamma) / gamma) above the first number and
+    up to the second; the others cost half (Kynkäänniemi et al., 2024, arXiv 2404.07724). None is all steps."""
 
     td: float
     """Shifts where each step leads to by that many steps; 0 is off."""

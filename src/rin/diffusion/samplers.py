@@ -138,11 +138,11 @@ def num_evaluations(
     sampler: SamplerName, schedule: str, num_steps: int, guidance: float, interval: tuple[float, float] | None
 ) -> int:
     """How often a network is evaluated for a sample: twice a step of heun but the last, and twice where guided."""
-    levels = noise_levels(parse_schedule(schedule), num_steps, 0.0)
-    looks = [1 if rule == "ddim" or sampler != "heun" else 2
-             for rule in [sampler] * (num_steps - 1) + [last_rule(sampler)]]  # fmt: skip
-    guided = [bool(guidance) and is_inside(gamma, interval) for gamma, *_ in levels.tolist()]
-    return sum(count * (2 if twice else 1) for count, twice in zip(looks, guided, strict=True))
+    count = 0
+    for step, (gamma, *_) in enumerate(noise_levels(parse_schedule(schedule), num_steps, 0.0).tolist()):
+        looks = 2 if sampler == "heun" and step < num_steps - 1 else 1
+        count += looks * (2 if guidance and is_inside(gamma, interval) else 1)
+    return count
 
 
 def step_times(step: int, num_steps: int, td: float) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from rin.evaluation.kept_samples import Labelled, claim, part_of, read_part
 from rin.evaluation.quality import PictureMeasures
 from rin.evaluation.reference import Reference, measure_reference, read_reference
 from rin.model_files import read_experiment
+from rin.nn import RIN
 from rin.run_data import check_data, held_out_of
 from rin.sampling.outputs import save
 from rin.sampling.pictures import grid
@@ -113,6 +114,48 @@ def sampling_protocol(trained: TrainedModel, options: Mapping[str, Any]) -> dict
         "guidance": options.get("guidance", 0.0),
         **({"guidance_interval": list(interval)} if (interval := options.get("guidance_interval")) else {}),
         "network": "bfloat16" if bfloat16 else "float32",
+    }
+
+
+def measure_samples(
+    samples: Samples,
+    network: FeatureNetwork,
+    reference: Reference,
+    batch_size: int,
+    patch_size: int = 0,
+) -> PictureMeasures:
+    """All measures of samples.
+
+    Args:
+        samples: drawn or given; their parts are used up.
+        network: what looks at them.
+        reference: what they are measured against.
+        batch_size: how many the network looks at at a time.
+        patch_size: of the patches whose seams are looked for; 0 for none.
+
+    Raises:
+        RinError: the network fails, or gives other features than the reference has.
+    """
+    measures = PictureMeasures(network, reference, samples.num, samples.num_classes, patch_size)
+    for part, labels in samples.parts:
+        for begin in range(0, len(part), batch_size):
+            end = begin + batch_size
+            measures.update(part[begin:end], None if labels is None else labels[begin:end])
+    return measures
+
+
+def patch_size_of(trained: TrainedModel | None) -> int:
+    """Of the patches that a model draws in; 0 if there is no model, or it is no RIN."""
+    return trained.model.config.patch_size if trained is not None and isinstance(trained.model, RIN) else 0
+
+
+def measuring_protocol(samples: Samples, reference: Reference, network: FeatureNetwork) -> dict[str, Any]:
+    """All that someone needs to have the same figures."""
+    return {
+        "samples": samples.description,
+        "quantisation": "8 bits",
+        "reference": dict(reference.description),
+        "features": dict(network.description),
     }
 
 

@@ -69,7 +69,8 @@ class PictureMeasures:
         features, logits = self._network.with_logits(pictures)
         self._features.update(features.float())
         self._pictures.update(pictures.cpu())
-        self._steps.update(pictures)
+        if self._patch_size:
+            self._steps.update(pictures)
         self._statistics.update(features)
         if logits is not None:
             self._scores = self._scores or ClassifierScores(logits.shape[1])

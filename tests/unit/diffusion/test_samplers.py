@@ -145,6 +145,11 @@ def test_intervals_that_are_none_are_refused(interval):
         Diffusion(DiffusionConfig()).sample(Answering(), (1, 1, 2, 2), guidance_interval=interval)
 
 
+def test_an_interval_without_guidance_is_refused():
+    with pytest.raises(RinError, match="guidance_interval does nothing without guidance"):
+        Diffusion(DiffusionConfig()).sample(Answering(), (1, 1, 2, 2), guidance_interval=(0.3, 3.0))
+
+
 def test_a_network_without_latents_is_sampled_by_every_sampler():
     def answer(x, _gamma, _condition=None, _latents=None):
         return Denoised(torch.zeros_like(x), None)
