@@ -15,7 +15,11 @@ def pyav(purpose: str) -> Any:
     Raises:
         RinError: it is not installed.
     """
-    return _imported("av", f'PyAV is needed {purpose}: pip install "rin-diffusion[video]"')
+    try:
+        import av
+    except ImportError as error:
+        raise RinError(f'PyAV is needed {purpose}: pip install "rin-diffusion[video]"') from error
+    return av
 
 
 def pyplot(purpose: str) -> Any:
@@ -27,7 +31,11 @@ def pyplot(purpose: str) -> Any:
     Raises:
         RinError: it is not installed.
     """
-    return _imported("matplotlib.pyplot", f"matplotlib is needed {purpose}: pip install matplotlib")
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise RinError(f"matplotlib is needed {purpose}: pip install matplotlib") from error
+    return pyplot
 
 
 def torch_fidelity(purpose: str) -> Any:
@@ -45,11 +53,3 @@ def torch_fidelity(purpose: str) -> Any:
         raise RinError(
             f'torch-fidelity is needed {purpose}: pip install "rin-diffusion[fidelity]" ({error})'
         ) from error
-
-
-def _imported(module: str, refusal: str) -> Any:
-    """A module, or the refusal as a RinError where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise RinError(refusal) from error
