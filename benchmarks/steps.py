@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.harness import Bench, Step
 from rin import RIN, Condition, Diffusion, ExperimentConfig, preset
+from rin.core.compute import autocast_to
 from rin.nn import linear
 from rin.training.optim import make_optimiser, parameter_groups
 
@@ -21,6 +22,7 @@ def steps(bench: Bench) -> None:
     experiment = preset("imagenet-64" if bench.full else "small-32")
     batch = 64 if bench.full else 32
     for name, with_it, without in (
+        ("products in bfloat16", loss(bench, experiment, batch, bfloat16=True), loss(bench, experiment, batch)),
         ("oneDNN in linear layers", loss(bench, experiment, batch), loss(bench, experiment, batch, _mkl)),
         ("estimate for a share of 0.9", *_shared(bench, experiment, batch)),
         ("AdamW in one kernel", *_adamw(bench, experiment)),
@@ -30,7 +32,9 @@ def steps(bench: Bench) -> None:
         bench.record("steps", thing=name, with_seconds=seconds["with"], without_seconds=seconds["without"], ratio=ratio)
 
 
-def loss(bench: Bench, experiment: ExperimentConfig, batch: int, undone: Undone = nullcontext) -> Step:
+def loss(
+    bench: Bench, experiment: ExperimentConfig, batch: int, undone: Undone = nullcontext, *, bfloat16: bool = False
+) -> Step:
     """The loss and its gradients, with something undone while the network is made and run."""
     with undone():
         model = RIN(experiment.model).to(bench.device).train()
@@ -39,7 +43,9 @@ def loss(bench: Bench, experiment: ExperimentConfig, batch: int, undone: Undone 
 
     def step() -> None:
         with undone():
-            diffusion.loss(model, x_0, Condition(labels=labels)).backward()
+            with autocast_to(bfloat16, bench.device):
+                total = diffusion.loss(model, x_0, Condition(labels=labels))
+            total.backward()
         model.zero_grad()
 
     return step

@@ -2,10 +2,11 @@
 
     python examples/make_weights.py digits
     python examples/make_weights.py moving-shapes
-    python examples/make_weights.py cifar10-small --data FOLDER-OF-CIFAR-10 --features FEATURES.pt
+    python examples/make_weights.py cifar10-small --data FOLDER-OF-CIFAR-10 --features FEATURES.pt [--further]
 
 The run stays in runs/NAME and goes on where it was cut off; weights/NAME gets config.json, model.safetensors,
-measures.json, a picture, and README.md, whose every figure is one that this script has measured.
+training.json, measures.json, a picture, and README.md, whose every figure is one that this script has measured.
+With --further it trains another run as long, in runs/NAME-2 and so on, which starts from the weights that are kept.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from demo import everything
@@ -26,6 +28,8 @@ from rin.nn.size import num_parameters
 from rin.sampling.requests import spread_labels
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
+TRAINING = "training.json"
+"""The runs that weights were trained in, one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +91,18 @@ def main() -> None:
     parser.add_argument("name", choices=list(MODELS))
     parser.add_argument("--data", help="where the pictures are, if the preset does not make them")
     parser.add_argument("--features", help="the feature network to measure with")
+    parser.add_argument("--further", action="store_true", help="train on from the weights that are kept")
     chosen = parser.parse_args()
     name, model = chosen.name, MODELS[chosen.name]
-    folder, kept = Path("runs") / name, WEIGHTS / name
+    kept = WEIGHTS / name
+    runs = json.loads((kept / TRAINING).read_text()) if chosen.further else []
+    folder = Path("runs") / (f"{name}-{len(runs) + 1}" if runs else name)
+    start = ("--init-from", name, "--seed", str(len(runs))) if runs else ()
     data = ("--data.path", chosen.data) if chosen.data else ()
-    run("train", name, *data, "--out", str(folder))
+    run("train", name, *start, *data, "--out", str(folder))
+    runs.append(what_was_trained(folder))
     keep(folder, kept, rin.preset(name).data.path)
+    (kept / TRAINING).write_text(json.dumps(runs, indent=1) + "\n")
     drawing = run("sample", name, *model.sampling, "--out", str(kept / model.picture))
     if name == "digits":
         measures, shown = digits_measured(rin.load(name))
@@ -102,22 +112,43 @@ def main() -> None:
         out = ("--out", str(kept / "measures.json"))
         command = [sys.executable, "-m", "rin.cli", "evaluate", name, *model.evaluation, *with_features, *out]
         shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip()
-    (kept / "README.md").write_text(card(name, model, drawing.replace(f"{kept}/", ""), shown))
+    (kept / "README.md").write_text(card(name, model, drawing.replace(f"{kept}/", ""), shown, runs))
+
+
+def what_was_trained(folder: Path) -> dict[str, Any]:
+    """A run's seed, updates, hours and held-out losses by update."""
+    experiment = json.loads((folder / CONFIG).read_text())
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    # a file of events each time that it was started, with that time in its name
+    seconds = sum(file.stat().st_mtime - int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*"))
+    return {
+        "seed": experiment["seed"],
+        "updates": lines[-1]["step"],
+        "batch_size": experiment["training"]["batch_size"],
+        "hours": round(seconds / 3600, 2),
+        "threads": torch.get_num_threads(),
+        "processor": processor(),
+        "torch": torch.__version__.partition("+")[0],
+        "held_out_loss": {line["step"]: line["held_out_loss"] for line in lines if "held_out_loss" in line},
+    }
 
 
 def keep(folder: Path, kept: Path, path: str) -> None:
     """Writes a run's averaged weights in 16 bits, with what it was trained as; `path` stands for its data's own."""
     rin.load(folder).save(kept, dtype=torch.float16)
     experiment = json.loads((folder / CONFIG).read_text())
-    experiment["data"]["path"] = path
+    experiment["data"]["path"], experiment["init_from"] = path, ""
     (kept / CONFIG).write_text(json.dumps(experiment, indent=2, ensure_ascii=False) + "\n")
 
 
-def card(name: str, model: Model, drawing: str, shown: str) -> str:
+def card(name: str, model: Model, drawing: str, shown: str, runs: list[dict[str, Any]]) -> str:
     """The model card."""
-    experiment = rin.preset(name)
-    training = experiment.training
-    parameters = num_parameters(experiment.model)
+    parameters = num_parameters(rin.preset(name).model)
+    trained = "".join(
+        f"\n| {number} | {run['seed']} | {run['updates']:,} of {run['batch_size']} | {run['hours']:.1f} | "
+        f"{run['threads']} | {run['processor']} | {run['torch']} | {list(run['held_out_loss'].values())[-1]:.4f} |"
+        for number, run in enumerate(runs, 1)
+    )
     return f"""\
 # {name}
 
@@ -131,10 +162,13 @@ Draws {model.draws}. {parameters / 1e6:.2f} M parameters, kept in 16 bits.
 
 **Data.** {model.data}
 
-**Training.** `python examples/make_weights.py {name}`, which is `rin train {name}`: {training.num_steps:,} updates of
-{training.batch_size} examples, on a CPU ({processor()}), PyTorch {torch.__version__.partition("+")[0]}.
+**Training.** `python examples/make_weights.py {name}`, which is `rin train {name}`; each further run, with `--further`,
+starts from the weights of the one before.
 
-**Measured** by the same command:
+| run | seed | updates | hours | threads | processor | PyTorch | held-out loss |
+|---|---|---|---|---|---|---|---|{trained}
+
+**Measured** by the last of these commands:
 
 ```
 {shown}

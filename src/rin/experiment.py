@@ -37,6 +37,9 @@ class ExperimentConfig:
     seed: int = 0
     """Of everything random: initial weights, order, noise, masks."""
 
+    init_from: str = ""
+    """A run, a saved model or the name of one, whose averaged weights training starts from; of the same network."""
+
     def __post_init__(self) -> None:
         """Refuses a seed that is none."""
         check_fields(self, "experiment")

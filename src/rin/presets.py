@@ -123,7 +123,7 @@ def cifar10_small() -> ExperimentConfig:
         ),
         data=DataConfig(path="uoft-cs/cifar10", num_held_out=512, flip=True),
         training=TrainingConfig(
-            num_steps=36_000, batch_size=64, optimiser="muon", learning_rate=5e-3, betas=(0.95, 0.99),
+            num_steps=7_000, batch_size=64, optimiser="muon", learning_rate=5e-3, betas=(0.95, 0.99),
             lr_schedule="cosine", warmup_steps=500, average_decay=0.9995, average_warmup=True, held_out_every=2_000,
             sample_every=2_000, checkpoint_every=500, keep_checkpoints=2,
         ),

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from rin.core.compute import device, multiplies_bfloat16
 from rin.core.distributed import is_first, wait_for_all
 from rin.core.errors import RinError
 from rin.core.launch import processes
@@ -20,11 +21,13 @@ from rin.data.identity import DataIdentity, changed_names, changes
 from rin.data.source import MapStyle
 from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, differences, to_dict
+from rin.init_from import start_from
 from rin.model_files import CONFIG, network_name, stored_model, write_config
 from rin.nn import RIN
 from rin.nn.size import check_fits
 from rin.run_data import IDENTITY, BegunRun, begun_run, no_longer, open_run_data
 from rin.trained_model import TrainedModel, load
+from rin.training import checkpoint
 from rin.training.checks import check_condition
 from rin.training.status_file import only_process
 from rin.training.trainer import Trainer
@@ -76,6 +79,12 @@ def train(
         return _train(experiment, folder, data_moved, provided, model)
 
 
+def _whole_path(source: str) -> str:
+    """A model's folder from the root on, the same from every other folder; a name as it is."""
+    folder = os.path.expanduser(source)
+    return os.path.realpath(folder) if source and os.path.isdir(folder) else source
+
+
 def _source(data: Source | MapStyle) -> Source:
     return data if isinstance(data, Source) else Source(data)
 
@@ -93,7 +102,11 @@ def _train(
     if not_text(str(folder)):  # safetensors opens no such file
         raise RinError(f"cannot write a run to {folder}, which is not UTF-8: give another --out")
     before = begun_run(folder)
-    requested = dataclasses.replace(experiment, data=with_whole_paths(experiment.data))
+    if model is not None and experiment.init_from:
+        raise RinError("init_from is for the RIN of the configuration: give a network of your own its weights yourself")
+    requested = dataclasses.replace(
+        experiment, data=with_whole_paths(experiment.data), init_from=_whole_path(experiment.init_from)
+    )
     if before is not None:
         requested = _with_noise_of(before.experiment, requested)
     if provided is None:
@@ -113,6 +126,8 @@ def _train(
         wait_for_all()
         torch.manual_seed(experiment.seed)
         trained = RIN(experiment.model) if model is None else model
+        if experiment.init_from and checkpoint.latest(folder / checkpoint.FOLDER) is None:
+            start_from(experiment.init_from, trained, experiment, class_names)
         trainer = Trainer(
             experiment.training, experiment.model.kind, trained, Diffusion(experiment.diffusion), data, folder,
             experiment.seed, experiment.data.flip,
@@ -222,6 +237,8 @@ def _tell(data: OpenedData, experiment: ExperimentConfig, requested: ExperimentC
         "found in %s: %d %s to train on, %d held out%s, %s",
         *(experiment.data.path, len(data.training), kind, len(data.held_out), beside, classes),
     )
+    if experiment.training.precision == "auto" and device().type == "cpu" and multiplies_bfloat16(device()):
+        LOGGER.info("matrix products in bfloat16, which is faster here; in float32 with --training.precision float32")
     for note in data.notes:
         LOGGER.warning("%s", note)
     if requested.model.num_classes and requested.data.labels and not names:

@@ -50,7 +50,7 @@ class SamplingArguments:
     """How many at a time; what fits into memory if absent."""
 
     precision: Precision = "auto"
-    """Of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+    """Of the network: bfloat16 autocast, float32, or auto: bfloat16 where it is faster."""
 
     compile: Compile = "auto"
     """Go through torch.compile and CUDA graphs; auto: on a CUDA device."""

@@ -1,5 +1,8 @@
 """How a process computes: where, in which precision, compiled or not."""
 
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
+# PyTorch has what a processor can do under private names only.
+
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +15,7 @@ from rin.core.errors import RinError
 from rin.core.progress import LOGGER
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+"""bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device or a CPU that multiplies it faster."""
 
 Compile = Literal["auto", "on", "off"]
 """Whether to go through torch.compile; auto does on a CUDA device."""
@@ -50,20 +53,42 @@ def is_at_hand(x: Tensor) -> bool:
 
 
 def uses_bfloat16(precision: Precision, where: torch.device) -> bool:
-    """Whether to compute in bfloat16 autocast: if asked, or if a CUDA device has it.
+    """Whether to compute in bfloat16 autocast: if asked, or if the device multiplies it faster than float32.
 
     Raises:
         RinError: it is asked for on a CUDA device that has none.
     """
-    able = where.type == "cuda" and torch.cuda.is_bf16_supported()
+    able = multiplies_bfloat16(where)
     if precision == "bfloat16" and where.type == "cuda" and not able:
         raise RinError("precision bfloat16: this GPU has none; take float32 or auto")
     return able if precision == "auto" else precision == "bfloat16"
 
 
+def multiplies_bfloat16(where: torch.device) -> bool:
+    """Whether a device has instructions for products of bfloat16 matrices: about twice as fast on a CPU.
+
+    It asks the processor and does not time it: a run that goes on while the machine is busy must choose as before.
+    """
+    if where.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return where.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 def autocast_to(bfloat16: bool, where: torch.device) -> AbstractContextManager[Any]:
-    """bfloat16 autocast, if asked: matrix products and attention in bfloat16; weights, norms and sums in float32."""
+    """bfloat16 autocast, if asked: matrix products and attention in bfloat16; weights, norms and sums in float32.
+
+    On a CPU attention and convolutions stay in float32 too, see `is_autocast_on_cpu`.
+    """
     return torch.autocast(where.type, torch.bfloat16) if bfloat16 else nullcontext()
+
+
+def is_autocast_on_cpu(x: Tensor) -> bool:
+    """Whether bfloat16 autocast is on for a tensor on a CPU.
+
+    What is no product of matrices leaves it there: in bfloat16 the backward pass of attention takes four times as
+    long, and that of a convolution twice (docs/performance.md).
+    """
+    return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
 def compiles(choice: Compile, where: torch.device) -> bool:

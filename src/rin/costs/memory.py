@@ -28,6 +28,8 @@ from rin.core.seeds import Chance
 from rin.costs.operations import example_inputs
 from rin.diffusion import Diffusion, DiffusionConfig
 from rin.nn import RIN, RINConfig
+from rin.nn.attention import Attention
+from rin.nn.blocks import LocalMixing
 from rin.nn.linear import Linear
 from rin.nn.size import num_values
 
@@ -159,9 +161,7 @@ def _course(
     with torch.device("meta"):
         model = RIN(config).train()
     model.recompute_blocks = recompute_blocks
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.has_faster = False  # it depends on this machine's processor
+    compute_as_gpus(model)
     cpu = torch.device("cpu")
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
@@ -176,6 +176,15 @@ def _course(
                 loss = Diffusion(diffusion).loss(model, x_0, condition, self_cond=everyone, chance=chance)
             loss.backward()
     return watch.course
+
+
+def compute_as_gpus(model: RIN) -> None:
+    """Has a network on a CPU leave out what is done for a CPU's speed alone."""
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.has_faster = False
+        if isinstance(module, Linear | Attention | LocalMixing):
+            module.float32_on_cpu = False
 
 
 class _Watch(TorchDispatchMode):

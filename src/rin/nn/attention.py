@@ -1,11 +1,16 @@
 """Multi-head attention between two sets of tokens."""
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rin.core.compute import is_autocast_on_cpu
 from rin.nn.linear import Linear
+
+Queries = Float[Tensor, "b heads queries dim"]
+Memory = Float[Tensor, "b heads memory dim"]
 
 
 class Attention(nn.Module):
@@ -19,6 +24,9 @@ class Attention(nn.Module):
         attention_dim: width of queries, keys and values, all heads together.
         num_heads: heads; divides `attention_dim`.
     """
+
+    float32_on_cpu = True
+    """Leave a CPU's bfloat16 autocast, see `is_autocast_on_cpu`."""
 
     def __init__(self, query_dim: int, memory_dim: int, attention_dim: int, num_heads: int) -> None:
         super().__init__()
@@ -36,4 +44,12 @@ class Attention(nn.Module):
             rearrange(tokens, "b n (heads dim) -> b heads n dim", heads=self.num_heads)
             for tokens in (self.query(queries), self.key(memory), self.value(memory))
         )
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n dim -> b n (heads dim)"))
+        return self.out(rearrange(self.attend(q, k, v), "b heads n dim -> b n (heads dim)"))
+
+    def attend(self, q: Queries, k: Memory, v: Memory) -> Queries:
+        """softmax(Q K^T / sqrt(head width)) V."""
+        if self.float32_on_cpu and is_autocast_on_cpu(q):
+            q, k, v = (tokens.float() if tokens.dtype == torch.bfloat16 else tokens for tokens in (q, k, v))
+            with torch.autocast("cpu", enabled=False):
+                return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v)

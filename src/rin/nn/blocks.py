@@ -3,11 +3,14 @@
 Every layer is pre-norm on the side that asks; in read and write, keys and values are not normalised.
 """
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rin.core.compute import is_autocast_on_cpu
 from rin.core.shapes import Interface, Latents
 from rin.nn.attention import Attention
 from rin.nn.linear import Linear
@@ -91,6 +94,9 @@ class LocalMixing(nn.Module):
     In the paper's network tokens meet in the latents alone, which takes long to teach a patch to continue the next.
     """
 
+    float32_on_cpu = True
+    """Leave a CPU's bfloat16 autocast, see `is_autocast_on_cpu`."""
+
     def __init__(self, dim: int, grid: tuple[int, int], size: int) -> None:
         super().__init__()
         self.grid = grid
@@ -99,8 +105,10 @@ class LocalMixing(nn.Module):
 
     def forward(self, interface: Interface) -> Interface:
         """The tokens, each with what it took from its neighbours."""
-        grid = self.norm(interface).unflatten(1, self.grid).movedim(3, 1)
-        return interface + self.convolution(grid).flatten(2).mT
+        on_cpu = self.float32_on_cpu and is_autocast_on_cpu(interface)
+        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
+            grid = self.norm(interface).unflatten(1, self.grid).movedim(3, 1)
+            return interface + self.convolution(grid).flatten(2).mT
 
 
 class Block(nn.Module):

@@ -15,8 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from rin.core.compute import is_autocast_on_cpu
+
 _SMALLEST = 2**24
 """Multiply-adds below which handing a product to oneDNN costs more than it saves."""
+
+_SMALLEST_BFLOAT16 = 2**23
+"""Multiply-adds below which casting to bfloat16 costs a CPU more than the product saves."""
 
 _LIBRARY = torch.library.Library("rin", "FRAGMENT")  # so that torch.compile sees one operator for each product
 _LIBRARY.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
@@ -75,14 +80,21 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features)
         self.has_faster = onednn_is_faster()
 
+    float32_on_cpu = True
+    """Leave a CPU's bfloat16 autocast where the product is small."""
+
     def forward(self, input: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """The layer's answer."""
+        small = input.numel() * self.out_features < _SMALLEST_BFLOAT16
+        if small and self.float32_on_cpu and is_autocast_on_cpu(input):
+            with torch.autocast("cpu", enabled=False):
+                return F.linear(input.to(self.weight.dtype), self.weight, self.bias)
         if self.has_faster and self._takes_onednn(input):
             return _OneDNNLinear.apply(input, self.weight, self.bias)
         return F.linear(input, self.weight, self.bias)
 
     def _takes_onednn(self, x: Tensor) -> bool:
-        if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        if x.device.type != "cpu" or x.dtype != torch.float32 or is_autocast_on_cpu(x):
             return False
         return x.numel() * self.out_features >= _SMALLEST
 

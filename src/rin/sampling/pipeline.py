@@ -81,7 +81,7 @@ class Pipeline:
                 the model's own if None. 1 draws an image, if the model has learned from images too.
             batch_size: samples at a time; what fits into memory if None.
             device: where to compute, and where the network is moved; where it is if None.
-            precision: of the network: bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it.
+            precision: of the network: bfloat16 autocast, float32, or auto: bfloat16 where it is faster.
             compile: go through torch.compile and CUDA graphs: on, off, or auto: on a CUDA device.
             callback: called after each step of each batch with the step's number and the clean estimates (b ...).
             steps: short for `num_steps`.

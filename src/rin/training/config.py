@@ -70,7 +70,7 @@ class TrainingConfig:
     gradients, optimiser and average (FSDP2), for models that do not fit."""
 
     precision: Precision = "auto"
-    """bfloat16 autocast, float32, or auto: bfloat16 on a CUDA device that has it."""
+    """bfloat16 autocast, float32, or auto: bfloat16 where it is faster."""
 
     compile: Compile = changeable("auto")
     """Go through torch.compile; auto: on a CUDA device. It changes rounding, and which numbers dropout drops."""

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rin.core.compute import multiplies_bfloat16
 from rin.core.cuda_graphs import Captured
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -127,16 +128,16 @@ def _turn(
 def orthogonal(matrices: Float[Tensor, "k rows columns"]) -> Float[Tensor, "k rows columns"]:
     """Matrices with the same singular vectors and singular values near 1: U V' of U S V', by Newton and Schulz.
 
-    Directions smaller than a hundredth of the Frobenius norm stay behind; zeros stay zeros. A GPU multiplies in
-    bfloat16, as Jordan et al. do: the result needs to be near orthogonal, not exact.
+    Directions smaller than a hundredth of the Frobenius norm stay behind; zeros stay zeros. Where bfloat16 is faster
+    the products are in it, as Jordan et al. have them: the result needs to be near orthogonal, not exact.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices  # the smaller of the two products with itself
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-    if x.is_cuda:
+    if multiplies_bfloat16(x.device):
         x = x.bfloat16()
     a, b, c = _QUINTIC
     for _ in range(_ROUNDS):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrices.dtype)

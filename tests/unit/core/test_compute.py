@@ -23,11 +23,14 @@ def test_compiling_is_for_cuda_unless_asked(choice, on_cpu, on_cuda):
     assert compiles(choice, CUDA) is on_cuda
 
 
-def test_bfloat16_is_for_gpus_that_have_it(monkeypatch):
+def test_bfloat16_is_for_gpus_and_processors_that_have_it(monkeypatch):
     for able in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda able=able: able)
         assert uses_bfloat16("auto", CUDA) is able
-    assert not uses_bfloat16("auto", CPU)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda able=able: able)
+        assert uses_bfloat16("auto", CPU) is able
+    assert not uses_bfloat16("auto", torch.device("mps"))
+    assert not uses_bfloat16("float32", CPU)
     assert uses_bfloat16("bfloat16", CPU)
     with pytest.raises(RinError, match="this GPU has none"):
         uses_bfloat16("bfloat16", CUDA)

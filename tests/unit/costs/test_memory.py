@@ -16,7 +16,6 @@ from rin.cli import main
 from rin.costs import memory
 from rin.costs.memory import Held, Passing, held, needed, passing, plan
 from rin.costs.operations import cost, counting, gpu_hours, num_estimated, peak_operations, update_operations
-from rin.nn.linear import Linear
 from rin.training.config import TrainingConfig
 from rin.training.optim import make_optimiser
 from tests.unit.models import KINDS, small
@@ -156,9 +155,7 @@ def course(config, diffusion, examples, recompute, bfloat16=False, fake=True):
         return max(memory._course(config, diffusion, examples, recompute, bfloat16))
     model = RIN(config).train()
     model.recompute_blocks = recompute
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.has_faster = False
+    memory.compute_as_gpus(model)
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
     chance, everyone = memory.Chance(0, 0, torch.arange(examples)), torch.ones(examples, dtype=torch.bool)
@@ -222,15 +219,13 @@ from pathlib import Path
 from benchmarks.harness import Bench
 from rin import RIN, Condition, Diffusion, DiffusionConfig, RINConfig
 from rin.experiment import from_dict
-from rin.nn.linear import Linear
+from rin.costs.memory import compute_as_gpus
 
 found = []
 for recompute in (False, True):
     model = RIN(from_dict(RINConfig, json.loads(sys.argv[1]))).train()
     model.recompute_blocks = recompute
-    for module in model.modules():
-        if isinstance(module, Linear):
-            module.has_faster = False
+    compute_as_gpus(model)
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
     def step():

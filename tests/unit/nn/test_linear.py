@@ -57,7 +57,11 @@ def test_small_products_and_other_precisions_take_pytorchs_own_way(monkeypatch):
     assert len(taken) == 1
     layer.double()(x.double())
     layer.float()
+    exact = F.linear(x, layer.weight, layer.bias)
     with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x), exact)  # too small to be worth a cast
+        assert layer(x.bfloat16()).dtype == torch.float32
+        monkeypatch.setattr(linear, "_SMALLEST_BFLOAT16", 3 * 24 * 40)
         assert layer(x).dtype == torch.bfloat16
     layer.to("meta")(x.to("meta"))
     monkeypatch.setattr(linear, "_SMALLEST", 3 * 24 * 40 + 1)

@@ -50,6 +50,19 @@ def test_attention_is_what_einsum_says(query_dim, memory_dim):
     torch.testing.assert_close(layer(queries, memory), einsum_attention(layer, queries, memory), rtol=0, atol=1e-12)
 
 
+def test_under_a_cpus_autocast_attention_and_mixing_compute_in_float32():
+    torch.manual_seed(0)
+    attention, mixing = Attention(16, 16, 16, 4), random_(LocalMixing(16, (3, 3), 3))
+    tokens = torch.randn(2, 9, 16)
+    q, k, v = (torch.randn(2, 4, 9, 4) for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        found, mixed = attention.attend(q.bfloat16(), k.bfloat16(), v.bfloat16()), mixing(tokens)
+        assert (tokens @ tokens.mT).dtype == torch.bfloat16, "autocast goes on after it"
+    q, k, v = (tokens.bfloat16().float() for tokens in (q, k, v))
+    assert torch.equal(found, F.scaled_dot_product_attention(q, k, v))
+    assert torch.equal(mixed, mixing(tokens))
+
+
 @pytest.mark.parametrize(("dim", "memory_dim"), [(32, 16), (16, 32), (16, 16)])
 def test_read_and_write_attend_at_the_smaller_width_to_a_memory_as_it_is(dim, memory_dim):
     torch.manual_seed(0)

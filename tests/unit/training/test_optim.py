@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rin import RinError, TrainingConfig
+from rin.training import muon
 from rin.training.average import Average, average_decay
 from rin.training.lr_schedules import learning_rate, parse_lr_schedule
 from rin.training.muon import Muon, orthogonal
@@ -242,15 +243,18 @@ def test_gradients_are_clipped_as_pytorch_clips_them(largest):
 # Muon
 
 
+@pytest.mark.parametrize(("bfloat16", "exact_to"), [(False, 1e-4), (True, 0.03)], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4)])
-def test_orthogonal_keeps_the_singular_vectors_and_brings_the_values_near_1(shape):
+def test_orthogonal_keeps_the_singular_vectors_and_brings_the_values_near_1(monkeypatch, shape, bfloat16, exact_to):
+    monkeypatch.setattr(muon, "multiplies_bfloat16", lambda _: bfloat16)
     matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     values = torch.einsum("kri,krc,kic->ki", u, orthogonal(matrices), v)
     assert values.min() > 0.6
     assert values.max() < 1.3
     rest = orthogonal(matrices) - torch.einsum("kri,ki,kic->krc", u, values, v)
-    assert rest.abs().max() < 1e-4
+    assert rest.abs().max() < exact_to
+    assert orthogonal(matrices).dtype == torch.float32
     assert not orthogonal(torch.zeros(1, *shape)).any()
 
 
