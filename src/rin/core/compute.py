@@ -77,7 +77,7 @@ def multiplies_bfloat16(where: torch.device) -> bool:
 def autocast_to(bfloat16: bool, where: torch.device) -> AbstractContextManager[Any]:
     """bfloat16 autocast, if asked: matrix products and attention in bfloat16; weights, norms and sums in float32.
 
-    On a CPU attention and convolutions stay in float32 too, see `is_autocast_on_cpu`.
+    On a CPU convolutions stay in float32 too, and so does attention in training, see `is_autocast_on_cpu`.
     """
     return torch.autocast(where.type, torch.bfloat16) if bfloat16 else nullcontext()
 
@@ -85,8 +85,8 @@ def autocast_to(bfloat16: bool, where: torch.device) -> AbstractContextManager[A
 def is_autocast_on_cpu(x: Tensor) -> bool:
     """Whether bfloat16 autocast is on for a tensor on a CPU.
 
-    What is no product of matrices leaves it there: in bfloat16 the backward pass of attention takes four times as
-    long, and that of a convolution twice (docs/performance.md).
+    In bfloat16 the backward pass of attention takes four times as long there, and that of a convolution twice
+    (docs/performance.md).
     """
     return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 

@@ -26,7 +26,7 @@ class Attention(nn.Module):
     """
 
     float32_on_cpu = True
-    """Leave a CPU's bfloat16 autocast, see `is_autocast_on_cpu`."""
+    """Leave a CPU's bfloat16 autocast in training, whose backward pass it slows down; see `is_autocast_on_cpu`."""
 
     def __init__(self, query_dim: int, memory_dim: int, attention_dim: int, num_heads: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Attention(nn.Module):
 
     def attend(self, q: Queries, k: Memory, v: Memory) -> Queries:
         """softmax(Q K^T / sqrt(head width)) V."""
-        if self.float32_on_cpu and is_autocast_on_cpu(q):
+        if self.training and self.float32_on_cpu and is_autocast_on_cpu(q):
             q, k, v = (tokens.float() if tokens.dtype == torch.bfloat16 else tokens for tokens in (q, k, v))
             with torch.autocast("cpu", enabled=False):
                 return F.scaled_dot_product_attention(q, k, v)

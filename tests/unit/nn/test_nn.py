@@ -60,6 +60,8 @@ def test_under_a_cpus_autocast_attention_and_mixing_compute_in_float32():
         assert (tokens @ tokens.mT).dtype == torch.bfloat16, "autocast goes on after it"
     q, k, v = (tokens.bfloat16().float() for tokens in (q, k, v))
     assert torch.equal(found, F.scaled_dot_product_attention(q, k, v))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attention.eval().attend(q, k, v).dtype == torch.bfloat16, "only its backward pass is slower"
     assert torch.equal(mixed, mixing(tokens))
 
 
