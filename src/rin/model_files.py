@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rin.core.errors import RinError
 from rin.core.files import check_file, written_whole
 from rin.core.strict_json import read_json
+from rin.core.values import NUMBERS, PICTURES, Values
 from rin.diffusion import DiffusionConfig
 from rin.experiment import FORMAT_VERSION, ExperimentConfig, from_dict, to_dict
 from rin.nn import RIN, RINConfig
@@ -24,6 +25,9 @@ from rin.nn.size import check_size
 from rin.nn.tokenizers import PatchTokenizer
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+VALUES = "values"
+"""Where `config.json` tells what the numbers of the data mean, if they are not 8 bits, 0 to 255."""
 
 NETWORK = "network"
 """Where `config.json` names a network that is no RIN of its configuration."""
@@ -144,14 +148,18 @@ def read_model_config(folder: Path) -> RINConfig:
     return from_dict(RINConfig, read_config(folder)["model"])
 
 
-_NOT_EXPERIMENT = ("format_version", "class_names", "data_identity", NETWORK)
+_NOT_EXPERIMENT = ("format_version", "class_names", "data_identity", NETWORK, VALUES)
 
 _NOISE_BEFORE = {"noise_version": 1}
 """What a run's training says of its noise, where it began before there was another."""
 
 
 def stored_model(
-    model: RINConfig, diffusion: DiffusionConfig, class_names: tuple[str, ...], network: str | None = None
+    model: RINConfig,
+    diffusion: DiffusionConfig,
+    class_names: tuple[str, ...],
+    network: str | None = None,
+    values: Values = PICTURES,
 ) -> dict[str, Any]:
     """What `config.json` says of a model.
 
@@ -160,6 +168,7 @@ def stored_model(
         diffusion: its diffusion's.
         class_names: of its classes.
         network: the name of another network than a RIN, which cannot be made of the configuration alone.
+        values: what the numbers of its data mean; not told where they are those of pictures.
 
     Raises:
         RinError: the class names are none that it can have.
@@ -170,7 +179,20 @@ def stored_model(
         "diffusion": to_dict(diffusion),
         "class_names": list(check_class_names(class_names, model.num_classes)),
         **({} if network is None else {NETWORK: network}),
+        **({} if values == PICTURES else {VALUES: to_dict(values)}),
     }
+
+
+def stored_values(stored: Mapping[str, Any]) -> Values:
+    """What the numbers of a model's data mean, of which `config.json` says `stored`.
+
+    Raises:
+        RinError: they can mean no such thing.
+    """
+    values = from_dict(Values, stored.get(VALUES, {}))
+    if not values.low < values.high or values.dtype not in NUMBERS:
+        raise RinError(f"{CONFIG} has values from {values.low} to {values.high} of {values.dtype[:40]!r}")
+    return values
 
 
 def network_name(model: nn.Module) -> str | None:

@@ -17,7 +17,7 @@ from rin.core.names import not_text
 from rin.core.progress import LOGGER
 from rin.data import OpenedData, Source, how_cut, open_source, with_whole_paths
 from rin.data.encoded import listed
-from rin.data.identity import DataIdentity, changed_names, changes
+from rin.data.identity import changed_names, changes
 from rin.data.source import MapStyle
 from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, differences, to_dict
@@ -134,7 +134,7 @@ def _train(
         )  # fmt: skip
         trainer.resume()
         if is_first():  # nothing is written before everything has been checked
-            _write(folder, experiment, class_names, data.identity, network)
+            _write(folder, experiment, class_names, data, network)
             _tell(data, experiment, requested)
         trainer.run()
         wait_for_all()
@@ -215,13 +215,14 @@ def _write(
     folder: Path,
     experiment: ExperimentConfig,
     class_names: tuple[str, ...],
-    identity: DataIdentity | None,
+    data: OpenedData,
     network: str | None,
 ) -> None:
     """Makes the folder this run's own, or says of the run there what it says of a new one."""
-    config = stored_model(experiment.model, experiment.diffusion, class_names, network) | to_dict(experiment)
-    if identity is not None:
-        config[IDENTITY] = to_dict(identity)
+    config = stored_model(experiment.model, experiment.diffusion, class_names, network, data.values)
+    config |= to_dict(experiment)
+    if data.identity is not None:
+        config[IDENTITY] = to_dict(data.identity)
     try:
         write_config(folder / CONFIG, config)
     except OSError as error:

@@ -38,15 +38,9 @@ def open_run_data(experiment: ExperimentConfig) -> OpenedData:
     """The data of an experiment, decoded to the model's shape.
 
     Raises:
-        RinError: it cannot be read, or the model is one of plain sets.
+        RinError: it cannot be read.
     """
-    kind = experiment.model.kind
-    if kind.is_set:
-        raise RinError(
-            f"model.shape {kind.shape}: files hold images (c h w) and clips (c f h w); give sets as a data set of your "
-            "own, rin.train(experiment, folder, data=...)"
-        )
-    return open_data(experiment.data, kind.data_shape)
+    return open_data(experiment.data, experiment.model.kind.data_shape)
 
 
 def held_out_of(run: Path, experiment: ExperimentConfig) -> MediaSet:

@@ -17,6 +17,7 @@ from rin.core import compute
 from rin.core.errors import RinError, nearest
 from rin.core.files import save_tensors, written_whole
 from rin.core.progress import LOGGER
+from rin.core.values import PICTURES, Values
 from rin.data import DataConfig
 from rin.data.config import ClipsConfig
 from rin.diffusion import Diffusion, DiffusionConfig
@@ -33,6 +34,7 @@ from rin.model_files import (
     read_weights,
     set_weights,
     stored_model,
+    stored_values,
     write_config,
 )
 from rin.nn import RIN, RINConfig
@@ -54,6 +56,7 @@ class TrainedModel(Pipeline):
         config: of the network; of another network than a RIN, what it stands in the place of.
         class_names: the names of the classes; empty if there are none or they have no names.
         clips: how the clips that it has learned from were cut out of videos.
+        values: what the numbers of the data that it has learned from mean; `values.to_data(samples)` has samples so.
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class TrainedModel(Pipeline):
         config: RINConfig,
         class_names: tuple[str, ...] = (),
         clips: ClipsConfig | None = None,
+        values: Values = PICTURES,
     ) -> None:
         super().__init__(model, diffusion, config.kind, class_names)
         self.model: nn.Module = model
         self.config = config
         self.clips = ClipsConfig() if clips is None else clips
+        self.values = values
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.
@@ -81,7 +86,8 @@ class TrainedModel(Pipeline):
             RinError: the folder cannot be written.
         """
         folder = Path(os.path.expanduser(folder))
-        config = stored_model(self.config, self.diffusion.config, self.class_names, network_name(self.model))
+        network = network_name(self.model)
+        config = stored_model(self.config, self.diffusion.config, self.class_names, network, self.values)
         if self.kind.is_video:
             config[CLIPS] = to_dict(self.clips)
         try:
@@ -155,7 +161,7 @@ def load(
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise RinError(f"the weights in {folder} are damaged or of another configuration: {error}") from error
     model = model.to(compute.device() if device is None else device).eval().requires_grad_(False)
-    return TrainedModel(model, diffusion, config, tuple(stored["class_names"]), data.clips)
+    return TrainedModel(model, diffusion, config, tuple(stored["class_names"]), data.clips, stored_values(stored))
 
 
 def _name_of_average(source: str | Path, stored: dict[str, Any], decay: float) -> str:

@@ -25,7 +25,14 @@ TOY = {
     "training.batch_size": 8, "training.warmup_steps": 1, "training.held_out_every": 0, "training.sample_every": 0,
     "data.num_held_out": 8,
 }  # fmt: skip
-PATCHES = {"small-32": 8, "imagenet-256": 64, "kinetics-600": 16, "moving-shapes": 16, "moving-shapes-64": 16}
+PATCHES = {
+    "small-32": 8,
+    "imagenet-256": 64,
+    "kinetics-600": 16,
+    "moving-shapes": 16,
+    "moving-shapes-64": 16,
+    "points": 1,
+}
 EVERY_COMMAND, EVERY_ONE_OF_MANY, EVERY_OTHER = (
     list(dict.fromkeys(line for page in PAGES for line in found(page.read_text("utf-8"))))
     for found in (commands, commands_of_many, others)
@@ -72,6 +79,8 @@ def workspace(tmp_path_factory):
     shutil.copy(folder / "path/to/videos/0.mp4", folder / "clip.mp4")
     torch.jit.script(Mean()).save(str(folder / "features.pt"))
     torch.jit.script(Inception()).save(str(folder / "inception-2015-12-05.pt"))
+    pixels = torch.randint(256, (24, 32, 32, 3), generator=levels).byte().numpy()
+    np.savez(folder / "path/to/arrays.npz", train_images=pixels, train_labels=np.arange(24)[:, None] % 10)
     np.savez(folder / "samples.npz", images=np.zeros((8, 32, 32, 3), dtype=np.uint8))
     for command in (
         "rin prepare path/to/imagenet sets/imagenet-256 --size 256",
@@ -80,6 +89,8 @@ def workspace(tmp_path_factory):
         "--training.further-decays 0.9995 0.99 --out runs/mine",
         "rin train moving-shapes --out runs/shapes",
         "rin train kinetics-600 --data.path path/to/videos --out runs/clips",
+        "rin train small-32 --data.path path/to/arrays.npz --out runs/arrays",
+        "rin train points --out runs/points",
         "rin evaluate samples.npz --features features.pt --reference path/to/images --keep-reference reference.npz",
     ):
         run(command, folder, as_it_is=True)

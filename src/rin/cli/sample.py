@@ -91,7 +91,7 @@ def _sample(chosen: SampleArguments) -> None:
         save(
             samples if context is None else torch.cat([context, samples], dim=2), chosen.out,
             labels=labels, class_names=trained.class_names, columns=columns, denoising=moments,
-            num_context=0 if context is None else context.shape[2], fps=chosen.fps,
+            num_context=0 if context is None else context.shape[2], fps=chosen.fps, values=trained.values,
         )  # fmt: skip
         print(f"{num} {'clip' if kind.is_video else 'sample'}{'s' * (num > 1)} in {quoted(chosen.out)}")
 

@@ -7,7 +7,11 @@ from rin.core.configs import changeable, check_fields
 from rin.core.errors import RinError
 from rin.core.seeds import check_seed
 
-BUILT_IN = {"digits": "rin.toys.digits", "moving-shapes": "rin.toys.moving_shapes"}
+BUILT_IN = {
+    "digits": "rin.toys.digits",
+    "moving-shapes": "rin.toys.moving_shapes",
+    "points": "rin.toys.points",
+}
 """The sets that need no path, and the modules that make them."""
 
 _HIGHEST_RATE = 1000

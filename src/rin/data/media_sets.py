@@ -69,17 +69,17 @@ class MediaSet(Protocol):
 
 
 class MediaInMemory:
-    """Pictures in one tensor.
+    """Examples in one tensor.
 
     Args:
-        pictures: all of them (b c ... h w), on any device.
+        pictures: all of them (b ...), 0 to 255 or floats in [-1, 1], on any device.
         labels: their classes, -1 for none, on the same device.
         class_names: the name of each class.
         broken: the names of those that others stand in for because they could not be read.
     """
 
     def __init__(
-        self, pictures: Media, labels: Labels, class_names: tuple[str, ...], broken: tuple[str, ...] = ()
+        self, pictures: Stored, labels: Labels, class_names: tuple[str, ...], broken: tuple[str, ...] = ()
     ) -> None:
         self.pictures = pictures
         self.labels = labels
@@ -88,7 +88,7 @@ class MediaInMemory:
 
     @property
     def shape(self) -> Shape:
-        """Of every picture (c h w) or clip (c f h w)."""
+        """Of every example."""
         return tuple(self.pictures.shape[1:])
 
     @property
@@ -108,8 +108,8 @@ class MediaInMemory:
         """The same set with its pictures on a device."""
         return MediaInMemory(self.pictures.to(device), self.labels.to(device), self.class_names, self.broken)
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
-        """The pictures (b c ... h w) at some places of the set, and their classes (b), -1 for none."""
+    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
+        """The examples (b ...) at some places of the set, and their classes (b), -1 for none."""
         index = index.to(self.pictures.device, non_blocking=True)
         return self.pictures[index], self.labels[index]
 

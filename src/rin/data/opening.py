@@ -4,8 +4,10 @@ import os
 from dataclasses import dataclass, replace
 
 from rin.core.errors import RinError
+from rin.core.values import PICTURES, Values
+from rin.data.arrays import ArrayMedia, kept_in_memory
 from rin.data.config import BUILT_IN, DataConfig
-from rin.data.decoding import Shape, check_shape, printable
+from rin.data.decoding import Shape, printable
 from rin.data.encoded import Encoded, cut_held_out, listed, notes_of, of_the_same_classes, sample_held_out
 from rin.data.identity import DataIdentity, identity_of
 from rin.data.media_sets import MediaSet, open_media
@@ -32,6 +34,9 @@ class OpenedData:
     identity: DataIdentity | None = None
     """What tells these sets from others; None for sets that come from no source."""
 
+    values: Values = PICTURES
+    """What the numbers of the examples mean."""
+
     notes: tuple[str, ...] = ()
     """What the sources hold and is not used, and why: a line each."""
 
@@ -55,6 +60,7 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         pictures=None if pictures is None else _at_shape(pictures, (shape[0], *shape[2:]), config),
         pictures_rate=config.pictures_rate if pictures else 0.0,
         identity=identity_of(training, held_out, pictures),
+        values=training.values if isinstance(training, ArrayMedia) else PICTURES,
         notes=notes_of([training, held_out, *([] if pictures is None else [pictures])]),
     )
 
@@ -82,7 +88,6 @@ def open_held_out(config: DataConfig, shape: Shape) -> tuple[MediaSet, DataIdent
 
 def _opened(config: DataConfig, shape: Shape) -> tuple[Encoded, Encoded, Encoded | None]:
     """What is trained on, what is held out, of the same classes, and pictures beside, before anything is decoded."""
-    check_shape(shape)
     training, held_out = _training_and_held_out(config, shape)
     if not config.labels:
         training, held_out = training.without_classes(), held_out.without_classes()
@@ -106,6 +111,8 @@ def _pictures_beside(config: DataConfig, shape: Shape, class_names: tuple[str, .
 
 def _at_shape(split: Encoded, shape: Shape, config: DataConfig) -> MediaSet:
     """The pictures of a split at the shape of a model, which those of a prepared one must have."""
+    if isinstance(split, ArrayMedia):
+        return kept_in_memory(split, config.memory_gib)
     if isinstance(split, PreparedMedia):
         check_takes(split, shape)
         return split

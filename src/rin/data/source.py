@@ -15,6 +15,7 @@ from rin.core.errors import RinError
 from rin.core.kind import Kind, is_image
 from rin.core.seeds import permutation
 from rin.core.shapes import Labels, Stored
+from rin.core.values import PICTURES, Values
 from rin.data.decoding import Shape, fitted, in_channels
 from rin.data.deep_grey import ValueRange, in_eight_bits, is_deep_grey
 from rin.data.encoded import HELD_OUT_SEED
@@ -176,7 +177,9 @@ def open_source(data: Source, held_out: Source | None, num_held_out: int, kind: 
     if not len(training):
         raise RinError("the data have no examples to train on")
     trained = SourceSet(data, kind, training)
-    return OpenedData(training=trained, held_out=measured, identity=_identity(trained, measured))
+    low, high = data.value_range or (-1.0, 1.0)
+    values = Values(low=low, high=high, dtype="float32") if data.value_range or kind.is_set else PICTURES
+    return OpenedData(training=trained, held_out=measured, identity=_identity(trained, measured), values=values)
 
 
 def _places(source: Source) -> Int[Tensor, "b"]:

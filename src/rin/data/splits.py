@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from rin.core.errors import RinError
-from rin.core.kind import is_video
+from rin.core.kind import is_set, is_video
+from rin.data.arrays import are_arrays, open_arrays
 from rin.data.built_in import open_built_in
 from rin.data.config import BUILT_IN, ClipsConfig, DataConfig
-from rin.data.decoding import BrokenMediaError, Footage, Shape, is_deep_grey_file, printable
+from rin.data.decoding import BrokenMediaError, Footage, Shape, check_shape, is_deep_grey_file, printable
 from rin.data.encoded import Encoded, FileKind
 from rin.data.folders import PICTURE_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, files_in, of_other_kinds, open_folder
 from rin.data.prepared import cut_by, is_prepared, open_split, read_set
@@ -37,6 +38,15 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         RinError: there is no such set, or it cannot be read.
     """
     path = Path(os.path.expanduser(config.path))
+    if are_arrays(config.path):
+        return open_arrays(config, shape)
+    if is_set(shape) and config.path not in BUILT_IN:
+        raise RinError(
+            f"model.shape {tuple(shape)}: {printable(config.path)} holds no sets of vectors: give an .npy or .npz file "
+            "of them (b n c), or a data set of your own, rin.train(experiment, folder, data=...)"
+        )
+    if not is_set(shape):
+        check_shape(shape)
     is_prepared_set = os.path.isdir(path) and is_prepared(path)
     if (
         config.value_range

@@ -198,7 +198,7 @@ def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> t
             LOGGER.warning("%s", note)
         counts, of_each, num_classes = [len(media.training)], tuple(shape), 0
         description = _RESIZED
-        parts = ((media.training.get(places)[0], None) for places in torch.arange(counts[0]).split(PART))
+        parts = ((to_pictures(media.training.get(places)[0]), None) for places in torch.arange(counts[0]).split(PART))
     there = sum(counts)
     if num is not None and num > there:
         raise RinError(f"--num {num}: {path} holds {there} pictures")
@@ -266,10 +266,8 @@ def neighbours_sheet(measures: PictureMeasures, pictures: MediaSet, rows: int = 
         RinError: the set has too few pictures.
     """
     samples, places = measures.most_like_copies(rows, neighbours)
-    nearest, _ = pictures.get(places.flatten())
-    return grid(
-        torch.cat([samples[:, None], nearest.cpu().unflatten(0, places.shape)], 1).flatten(0, 1), neighbours + 1
-    )
+    nearest = to_pictures(pictures.get(places.flatten())[0]).cpu().unflatten(0, places.shape)
+    return grid(torch.cat([samples[:, None], nearest], 1).flatten(0, 1), neighbours + 1)
 
 
 def held_out_loss(run: Path, trained: TrainedModel, batch_size: int) -> dict[str, float] | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.files import written_whole
 from rin.core.npz import Claim, read_npz
+from rin.core.pixels import to_pictures
 from rin.core.progress import progress_bar
 from rin.core.strict_json import parse_json
 from rin.data import MediaSet
@@ -130,7 +131,7 @@ def measure_reference(
     pixels, steps = hashlib.sha256(), PixelSteps()
     with progress_bar("reference", len(media)) as bar:
         for places in torch.arange(len(media)).split(batch_size):
-            pictures, _ = media.get(places)
+            pictures = to_pictures(media.get(places)[0])
             pixels.update(pictures.cpu().numpy().tobytes())
             steps.update(pictures)
             features = network(pictures)

@@ -15,6 +15,7 @@ from rin.core.names import file_names
 from rin.core.optional import pyav
 from rin.core.pixels import to_pictures
 from rin.core.shapes import Clips, Examples, Media
+from rin.core.values import FLOATS, PICTURES, Values
 from rin.diffusion.checks import check_data
 from rin.sampling.pictures import (
     bordered,
@@ -27,8 +28,12 @@ from rin.sampling.pictures import (
     sheet_size,
     to_image,
 )
+from rin.sampling.scatter import SIDE, scatter
 
 _GRIDS, _ANIMATION, _VIDEO, _ARRAYS = (".png", ".webp", ".bmp"), ".gif", ".mp4", ".npz"
+
+_SETS = 3
+"""Axes of sets (b n c)."""
 
 _MOST_PIXELS = {".webp": 16383, ".gif": 65535, ".mp4": 16384}
 """Of width and height, by format."""
@@ -39,7 +44,7 @@ def check_output(path: Path, shape: Sequence[int], num: int, num_frames: int, co
 
     Args:
         path: where to.
-        shape: of the model: pictures (c h w) or clips (c f h w); sets are refused.
+        shape: of the model: pictures (c h w), clips (c f h w) or sets (n c).
         num: samples.
         num_frames: of each clip, given ones among them.
         columns: samples in a row; about a square if None.
@@ -48,9 +53,10 @@ def check_output(path: Path, shape: Sequence[int], num: int, num_frames: int, co
         RinError: the ending is none that we write such samples as, the format has no pictures of that size, or the
             place cannot be written or is a folder with something in it.
     """
-    if is_set(shape):
-        raise RinError(f"cannot write sets of vectors {tuple(shape)} to {path}: draw them with rin.load(...).sample")
     ending, are_clips = path.suffix.lower(), is_video(shape)
+    if is_set(shape):
+        _check_ending_of_sets(path, shape)
+        shape = (3, SIDE, SIDE)  # of the picture of each
     _check_ending(path, are_clips)
     if ending in _MOST_PIXELS:
         as_sheet = are_clips and ending in _GRIDS
@@ -82,22 +88,23 @@ def save(
     denoising: Sequence[Examples | Media] = (),
     num_context: int = 0,
     fps: float = 8.0,
+    values: Values | None = None,
 ) -> None:
-    """Writes images or clips in the way that the ending of `path` says.
+    """Writes images, clips or sets of points in the way that the ending of `path` says.
 
-    | ending | images | clips |
-    |---|---|---|
-    | .png, .webp, .bmp | a grid | a contact sheet: a row of frames a clip |
-    | .gif | the grid's denoising | all clips, playing side by side |
-    | .mp4 | | the same |
-    | .npz | `images` (n h w c), `labels` | `images` (n f h w c), `labels`, `num_given` |
-    | none | a folder of .png | a folder of .png a clip |
+    | ending | images | clips | sets |
+    |---|---|---|---|
+    | .png, .webp, .bmp | a grid | a contact sheet: a row of frames a clip | a grid of scatter plots |
+    | .gif | the grid's denoising | all clips, playing side by side | |
+    | .mp4 | | the same | |
+    | .npz | `images` (n h w c), `labels` | `images` (n f h w c), `labels`, `num_given` | `x` (n points c), `labels` |
+    | none | a folder of .png | a folder of .png a clip | |
 
     Folders have one more a class, where there are labels: they can be trained on again. Where clips are shown, a border
     tells context frames from drawn ones.
 
     Args:
-        samples: in [-1, 1], or 0 to 255 as uint8: images (b c h w) or clips (b c f h w).
+        samples: in [-1, 1], or 0 to 255 as uint8: images (b c h w) or clips (b c f h w); sets (b n c) in [-1, 1].
         path: where to.
         labels: the class of each sample; None if they have none.
         class_names: the names of the classes.
@@ -105,15 +112,26 @@ def save(
         denoising: all samples at some steps on the way, for a .gif of images.
         num_context: how many of a clip's frames, the first ones, are context.
         fps: frames a second of .gif and .mp4.
+        values: what the numbers of the data mean, in which an .npz has them; if None 8 bits, and of sets floats in
+            [-1, 1]. The other formats have 8 bits.
 
     Raises:
         RinError: the samples are neither, the ending is none of these, or the place cannot be written.
     """
-    path, media = Path(path).expanduser(), _in_8_bits(samples)
-    ending, are_clips = path.suffix.lower(), is_video(media.shape[1:])
+    path = Path(path).expanduser()
+    ending = path.suffix.lower()
+    if samples.ndim == _SETS:
+        _check_ending_of_sets(path, samples.shape[1:])
+        if ending == _ARRAYS:
+            _save_arrays({"x": (values or FLOATS).to_data(samples)}, labels, path)
+        else:
+            save_image(grid(scatter(samples), columns), path)
+        return
+    media, are_clips = _in_8_bits(samples), is_video(samples.shape[1:])
     _check_ending(path, are_clips)
     if ending == _ARRAYS:
-        _save_arrays(media, labels, path, {"num_given": np.array(num_context)} if are_clips else {})
+        given = {"num_given": np.array(num_context)} if are_clips else {}
+        _save_arrays({"images": np.moveaxis((values or PICTURES).to_data(samples), 1, -1)} | given, labels, path)
     elif not ending:
         _save_folder(media, labels, class_names, path)
     elif are_clips:
@@ -163,6 +181,13 @@ def _check_ending(path: Path, are_clips: bool) -> None:
         pyav("to write an MP4")
 
 
+def _check_ending_of_sets(path: Path, shape: Sequence[int]) -> None:
+    if path.suffix.lower() not in (*_GRIDS, _ARRAYS):
+        raise RinError(f"cannot write sets of points as {path.suffix or 'a folder'}: take .npz, or .png for a look")
+    if path.suffix.lower() != _ARRAYS and shape[-1] not in (2, 3):
+        raise RinError(f"cannot show points of {shape[-1]} numbers: take .npz")
+
+
 def _save_clips(clips: Clips, columns: int | None, fps: float, path: Path) -> None:
     ending = path.suffix.lower()
     if ending in _GRIDS:
@@ -183,8 +208,8 @@ def _save_folder(media: Media, labels: Sequence[int] | None, class_names: Sequen
             save_image(frame[None], folder / f"{place:06d}" / f"{number:04d}.png")
 
 
-def _save_arrays(media: Media, labels: Sequence[int] | None, path: Path, more: dict[str, np.ndarray]) -> None:
-    arrays = {"images": media.movedim(1, -1).numpy(), "labels": np.array(labels or [], np.int64)} | more
+def _save_arrays(arrays: dict[str, np.ndarray], labels: Sequence[int] | None, path: Path) -> None:
+    arrays = arrays | {"labels": np.array(labels or [], np.int64)}
     try:
         with written_whole(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)

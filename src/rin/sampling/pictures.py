@@ -19,35 +19,47 @@ from rin.core.kind import is_video
 from rin.core.optional import pyav
 from rin.core.shapes import Clips, Pictures
 
-Sheet = UInt8[Tensor, "1 c down across"]
+Sheet = UInt8[Tensor, "1 colours down across"]
 """One picture of many."""
 
 _GAP = 0.125  # between pictures, over their side
 _GREY = 128  # of the gap: neither paper nor ink
+_COLOURS = (1, 3, 4)  # channels that are one picture: grey, colour, colour and opacity
 _SMALLEST_SIDE = 48  # pictures are enlarged to at least this, pixel by pixel
 
 
 def grid(pictures: Pictures, columns: int | None = None) -> Sheet:
     """One picture of all, row by row, with a grey gap between them; small ones are enlarged.
 
+    Of 2 channels, or more than 4, each is a grey picture, side by side.
+
     Args:
         pictures: images (b c h w).
         columns: pictures in a row; about a square if None.
     """
-    count, channels, height, width = pictures.shape
+    apart = _channels_apart(pictures)
+    count, channels, height, width = apart.shape
     laid = _laid_out(count, height, width, columns)
-    pictures = pictures.repeat_interleave(laid.factor, dim=2).repeat_interleave(laid.factor, dim=3)
+    enlarged = apart.repeat_interleave(laid.factor, dim=2).repeat_interleave(laid.factor, dim=3)
     canvas = torch.full((1, channels, *laid.size), _GREY, dtype=torch.uint8)
-    for place, picture in enumerate(pictures):
+    for place, picture in enumerate(enlarged):
         row, column = divmod(place, laid.columns)
         top, left = laid.gap + row * laid.down, laid.gap + column * laid.across
         canvas[0, :, top : top + laid.down - laid.gap, left : left + laid.across - laid.gap] = picture
     return canvas
 
 
+def _channels_apart(pictures: Pictures) -> UInt8[Tensor, "b shown h across"]:
+    count, channels, height, width = pictures.shape
+    if channels in _COLOURS:
+        return pictures
+    return pictures.movedim(1, 2).reshape(count, 1, height, channels * width)
+
+
 def sheet_size(count: int, shape: Sequence[int], columns: int | None = None) -> tuple[int, int]:
     """Height and width of a `grid` of so many pictures (c h w), or of frames of clips (c f h w) in their borders."""
     height, width = shape[-2:]
+    width *= 1 if shape[0] in _COLOURS else shape[0]
     edges = 2 * _edge(height, width) if is_video(shape) else 0
     return _laid_out(count, height + edges, width + edges, columns).size
 

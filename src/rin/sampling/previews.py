@@ -14,6 +14,7 @@ from rin.data import OpenedData
 from rin.sampling.pictures import animation, bordered, contact_sheet, grid, playing, save_image
 from rin.sampling.pipeline import Pipeline
 from rin.sampling.requests import spread_labels
+from rin.sampling.scatter import scatter
 
 GRID_COLUMNS, GRID_ROWS = 8, 10
 """A grid of images: with classes, a row of each of the first ones."""
@@ -35,17 +36,17 @@ class Previews(NamedTuple):
 def draw_previews(pipeline: Pipeline, data: OpenedData, seed: int, precision: Precision) -> Previews | None:
     """Draws samples, always from the same noise and for the same classes and context frames, which are held-out ones.
 
-    None of sets, of which there is nothing to see.
+    None of sets whose points have neither 2 nor 3 numbers: there is nothing to see.
     """
     kind = pipeline.kind
     classes, num_context = kind.num_classes, kind.num_context_frames
-    if kind.is_set:
+    if kind.is_set and kind.shape[1] not in (2, 3):
         return None
-    if kind.is_image:
+    if not kind.is_video:
         count = GRID_COLUMNS * (min(classes, GRID_ROWS) if classes else GRID_ROWS)
         labels = [number // GRID_COLUMNS for number in range(count)] if classes else None
         drawn = pipeline.sample(labels, count, seed=seed, precision=precision, compile="off")
-        return Previews(grid(to_pictures(drawn), GRID_COLUMNS), None)
+        return Previews(grid(scatter(drawn) if kind.is_set else to_pictures(drawn), GRID_COLUMNS), None)
     labels = spread_labels(range(classes), NUM_CLIPS) if classes else None
     context = to_floats(first_frames(data, num_context)) if num_context else None
     drawn = pipeline.sample(labels, NUM_CLIPS, seed=seed, context=context, precision=precision, compile="off")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from rin.core.errors import RinError
-from rin.core.kind import is_video
+from rin.core.kind import is_set, is_video
 from rin.data.config import DataConfig
 from rin.data.decoding import Shape
 from rin.data.encoded import Encoded
@@ -20,6 +20,8 @@ def open_set(config: DataConfig, shape: Shape) -> Encoded:  # noqa: ARG001 (ever
     """
     if is_video(shape):
         raise RinError("digits are pictures, and clips of several frames are wanted: give --data.path moving-shapes")
+    if is_set(shape):
+        raise RinError("digits are pictures, and sets of points are wanted: give --data.path points")
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

@@ -35,7 +35,8 @@ def given(num, frames=3, size=8, channels=3):
 def roll(model, context, num_frames, num=2, batch_size=8):
     given = None if context is None else to_floats(context)
     it = trained(model, CONFIG)
-    return to_pictures(it.sample(num=num, context=given, num_frames=num_frames, seed=5, batch_size=batch_size))
+    options = {"seed": 5, "batch_size": batch_size, "precision": "float32"}
+    return to_pictures(it.sample(num=num, context=given, num_frames=num_frames, **options))
 
 
 def block(model, context, number):

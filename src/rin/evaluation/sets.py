@@ -1,0 +1,171 @@
+"""How good sets of points are: distances between sets, and what they say of drawn sets beside a reference.
+
+Chamfer distance (Fan et al., 2017) and earth mover's distance (Rubner et al., 2000); coverage and minimum matching
+distance (Achlioptas et al., 2018, arXiv 1707.02392); 1-nearest-neighbour accuracy (Lopez-Paz and Oquab, 2017), as
+PointFlow has them (Yang et al., 2019, arXiv 1906.12320).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rin.core.errors import RinError
+from rin.core.progress import LOGGER
+from rin.model_files import CONFIG, read_experiment
+from rin.run_data import check_data, open_run_data
+from rin.sampling.requests import spread_labels
+from rin.trained_model import TrainedModel
+
+_USUAL = 500
+"""Sets that are drawn, if nothing is said."""
+
+_AT_A_TIME = 2**25
+"""Distances between points that are worked out at once."""
+
+Sets = Float[Tensor, "b n c"]
+Distances = Float[Tensor, "a b"]
+Distance = Callable[[Sets, Sets], Distances]
+
+
+def chamfer_distances(sets: Sets, others: Float[Tensor, "others m c"]) -> Float[Tensor, "b others"]:
+    """The mean squared distance from each point of a set to the nearest of another, and back again, summed."""
+    rows = max(1, _AT_A_TIME // (sets.shape[1] * others.shape[1]))
+    columns = [
+        torch.cat([_chamfer(part, some) for some in others.split(max(1, rows // len(part)))], 1)
+        for part in sets.split(max(1, min(len(sets), int(rows**0.5))))
+    ]
+    return torch.cat(columns)
+
+
+def _chamfer(sets: Sets, others: Float[Tensor, "others m c"]) -> Float[Tensor, "b others"]:
+    a, b = sets[:, None], others[None]
+    squares = (a.square().sum(-1)[..., None] + b.square().sum(-1)[..., None, :] - 2 * a @ b.mT).clamp(min=0)
+    return squares.amin(3).mean(2) + squares.amin(2).mean(2)
+
+
+def earth_movers_distances(sets: Sets, others: Float[Tensor, "others n c"]) -> Float[Tensor, "b others"]:
+    """The mean distance between matched points of two sets of as many, under the matching that makes it least.
+
+    Raises:
+        ImportError: SciPy, which finds the matching, is not installed.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    found = torch.empty(len(sets), len(others))
+    for row, one in enumerate(sets.double()):
+        for column, costs in enumerate(torch.cdist(one[None], others.double()).numpy()):
+            found[row, column] = float(costs[linear_sum_assignment(costs)].mean())
+    return found
+
+
+class SetQuality(NamedTuple):
+    """Drawn sets beside as many reference sets."""
+
+    nearest_neighbour_accuracy: float
+    """Of telling which sets are drawn by the nearest other set of both: 0.5 where they cannot be told apart."""
+
+    coverage: float
+    """Share of the reference sets that are the nearest one to some drawn set."""
+
+    minimum_matching_distance: float
+    """Mean distance from a reference set to the nearest drawn one."""
+
+
+def set_quality(drawn: Sets, reference: Float[Tensor, "r n c"], distance: Distance) -> SetQuality:
+    """The three measures.
+
+    Raises:
+        RinError: the two are not as many.
+    """
+    if len(drawn) != len(reference):
+        raise RinError(f"{len(drawn)} drawn sets and {len(reference)} of the reference: give as many")
+    between = distance(drawn, reference)
+    among = [distance(sets, sets).fill_diagonal_(torch.inf) for sets in (drawn, reference)]
+    own, other = (torch.cat(both) for both in (
+        [among[0].amin(1), among[1].amin(1)], [between.amin(1), between.amin(0)]
+    ))  # fmt: skip
+    return SetQuality(
+        nearest_neighbour_accuracy=float(((own < other).double() + (own == other).double() / 2).mean()),
+        coverage=len(between.argmin(1).unique()) / len(reference),
+        minimum_matching_distance=float(between.amin(0).mean()),
+    )
+
+
+def nearest_distances(sets: Sets, among: Float[Tensor, "among n c"]) -> tuple[Float[Tensor, " b"], Int[Tensor, " b"]]:
+    """The Chamfer distance from each set to the nearest of others, and which one that is."""
+    nearest = chamfer_distances(sets, among).min(1)
+    return nearest.values, nearest.indices
+
+
+def measured_sets(
+    trained: TrainedModel, run: Path, num: int | None, num_matched: int, **options: Any
+) -> dict[str, Any]:
+    """All measures of sets that a run's model draws, its classes spread evenly, as JSON has them.
+
+    Args:
+        trained: the model.
+        run: its folder, which tells the data; the drawn sets are compared with those that it holds out.
+        num: sets; 500 at most, as many as are held out, if None.
+        num_matched: how many a side the earth mover's distance compares; 0 for none.
+        **options: of `TrainedModel.sample`.
+
+    Raises:
+        RinError: it tells no data, these cannot be read, or hold out fewer sets.
+    """
+    experiment = read_experiment(run) if (run / CONFIG).is_file() else None
+    if experiment is None:
+        raise RinError(f"{run} tells not what it was trained on, and sets are measured beside such: give a run")
+    data, kind = open_run_data(experiment), trained.kind
+    check_data(run, data.identity)
+    num = min(_USUAL, len(data.held_out)) if num is None else num
+    if not 2 <= num <= len(data.held_out):
+        raise RinError(f"--num {num}: take 2 to {len(data.held_out)}, as many as the run holds out (data.num_held_out)")
+    asked = spread_labels(range(kind.num_classes), num) if kind.num_classes else None
+    drawn = trained.sample(asked, num, **options)
+    (reference, labels), (training, training_labels) = (
+        (kind.examples(*got)[0], got[1])
+        for got in (data.held_out.get(torch.arange(num)), data.training.get(torch.arange(len(data.training))))
+    )
+    found: dict[str, Any] = {"num": num, "chamfer": set_quality(drawn, reference, chamfer_distances)._asdict()}
+    try:
+        if num_matched:
+            few, others = drawn[:num_matched], reference[:num_matched]
+            quality = set_quality(few, others, earth_movers_distances)
+            found["earth_mover"] = {"num": len(few)} | quality._asdict()
+    except ImportError:
+        LOGGER.warning("no earth mover's distance, which takes SciPy: pip install scipy")
+    nearest = {name: nearest_distances(sets, training) for name, sets in (("drawn", drawn), ("held_out", reference))}
+    found["nearest_of_training"] = {name: float(distances.mean()) for name, (distances, _) in nearest.items()}
+    if asked is not None:
+        classes = {"drawn": torch.tensor(asked), "held_out": labels}
+        found["class_accuracy"] = {
+            name: float((training_labels[places] == classes[name]).double().mean())
+            for name, (_, places) in nearest.items()
+        }
+    return found
+
+
+def describe_sets(results: dict[str, Any]) -> str:
+    """The measures, a line each."""
+    lines = []
+    for name, words in (("chamfer", "Chamfer distance"), ("earth_mover", "earth mover's distance")):
+        if name in results:
+            of_name = results[name]
+            few = f", {of_name['num']} a side" if "num" in of_name else ""
+            lines += [
+                f"by the {words}{few}:",
+                f"  1-nearest-neighbour accuracy, nearer to 0.5 {of_name['nearest_neighbour_accuracy']:>14.3f}",
+                f"  coverage, higher {of_name['coverage']:>41.3f}",
+                f"  minimum matching distance, lower {of_name['minimum_matching_distance']:>25.4g}",
+            ]
+    if "class_accuracy" in results:
+        drawn, held_out = (results["class_accuracy"][name] for name in ("drawn", "held_out"))
+        lines.append(f"nearest trained on is of the class asked for {drawn:>15.3f}  (held-out ones: {held_out:.3f})")
+    near = results["nearest_of_training"]
+    ratio = near["drawn"] / near["held_out"] if near["held_out"] else float("nan")
+    lines.append(f"distance to the nearest trained on, over a held-out one's {ratio:>2.3f}  (far below 1: copies)")
+    return "\n".join(lines)
