@@ -40,7 +40,7 @@ CASES = {
     "bars": lambda page: (page["experiment"], page["data"], lambda: None),
     "convolutions": lambda page: (page["experiment"], page["data"], lambda: seeded(page["Convolutions"])),
     "summary": lambda page: (page["experiment"], page["data"], lambda: seeded(page["Summary"])),
-    "tones": lambda page: (page["tones"], page["Tones"](), page["network"]),
+    "tones": lambda page: (page["tones"], page["waves"], page["network"]),
 }
 
 

@@ -79,13 +79,19 @@ FLOATS = Values(low=-1.0, high=1.0, dtype="float32")
 """As models see them."""
 
 
-def values_of(dtype: np.dtype, value_range: tuple[float, float] | None, origin: str) -> Values:
+def values_of(
+    dtype: np.dtype,
+    value_range: tuple[float, float] | None,
+    origin: str,
+    way_out: str = "--data.value-range, as in --data.value-range -1 1",
+) -> Values:
     """The values of an array: as given, or the whole range of whole numbers of 8 and 16 bits.
 
     Args:
         dtype: of the array.
         value_range: what becomes -1 and 1; None if nothing was said.
         origin: what a person calls the array.
+        way_out: how its range is given.
 
     Raises:
         RinError: it holds no numbers, or its range cannot be known.
@@ -97,9 +103,6 @@ def values_of(dtype: np.dtype, value_range: tuple[float, float] | None, origin: 
     if dtype.kind == "b":
         return Values(low=0.0, high=1.0, dtype=dtype.name)
     if dtype.name not in _WHOLE_RANGES:
-        raise RinError(
-            f"{origin} holds {dtype.name}, whose least and largest value cannot be known: give --data.value-range, as "
-            "in --data.value-range -1 1"
-        )
+        raise RinError(f"{origin} holds {dtype.name}, whose least and largest value cannot be known: give {way_out}")
     info = np.iinfo(dtype)
     return Values(low=float(info.min), high=float(info.max), dtype=dtype.name)

@@ -1,8 +1,9 @@
-"""Data sets of one's own: anything with a length and pairs (x, label) by number."""
+"""Data sets of one's own: anything with a length and examples by number."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,15 +16,15 @@ from rin.core.errors import RinError
 from rin.core.kind import Kind, is_image
 from rin.core.seeds import permutation
 from rin.core.shapes import Labels, Stored
-from rin.core.values import PICTURES, Values
+from rin.core.values import NUMBERS, PICTURES, OutOfRangeError, Values, values_of
 from rin.data.decoding import Shape, fitted, in_channels
 from rin.data.deep_grey import ValueRange, in_eight_bits, is_deep_grey
-from rin.data.encoded import HELD_OUT_SEED
+from rin.data.encoded import HELD_OUT_SEED, listed
 from rin.data.identity import DataIdentity, digest_of
 from rin.data.opening import OpenedData
 
-_ROUNDING = 1e-3
-"""Share of a range by which values may lie outside of it."""
+_X, _LABEL = ("x", "image", "img", "pixel_values"), ("label", "labels")
+"""The names of an example's parts, where it is a mapping."""
 
 
 @runtime_checkable
@@ -35,7 +36,7 @@ class MapStyle(Protocol):
         ...
 
     def __getitem__(self, index: int, /) -> Any:
-        """The pair (x, label) of an example."""
+        """An example: see `Source`."""
         ...
 
 
@@ -43,21 +44,35 @@ class MapStyle(Protocol):
 class Source:
     """A data set of one's own, for `rin.train(experiment, out, data=...)`.
 
-    An example is a pair (x, label). x is an image of Pillow's, which is cropped and resized to the model's shape, or a
-    tensor or an array of that shape: (c h w), (c f h w) or (n c); of uint8 from 0 to 255, or floats in `value_range`.
-    The label is a whole number, or None (or -1) for none. Examples are read in a thread beside training's, and again
-    in each epoch: what a data set draws by chance is its own, and not repeated when a run goes on.
+    An example is a pair (x, label), x alone, or a mapping with `x` (or `image`, `img`, `pixel_values`) and perhaps
+    `label`: so are the rows of `datasets`, of PyTorch's TensorDataset and of torchvision's sets, and those of an array.
+    x is an image of Pillow's, which is cropped and resized to the model's shape, or a tensor or an array of that shape:
+    (c h w), (c f h w) or (n c), of any type of number, the same for all. The label is a whole number, or None (or -1)
+    for none. Examples are read in a thread beside training's, and again in each epoch: what a data set draws by chance
+    is its own, and not repeated when a run goes on.
     """
 
     data: MapStyle
     """The data set."""
 
     class_names: tuple[str, ...] = ()
-    """The names of the classes; if empty they are the numbers below the model's `num_classes`."""
+    """The names of the classes; if empty those that the data set tells (`features` of `datasets`, `classes` of
+    torchvision), or else the numbers below the model's `num_classes`."""
 
     value_range: ValueRange | None = None
-    """The least and the largest value of floats, which become -1 and 1; None for (-1, 1). Of grey images of more than
-    8 bits: black and white; None for what each of them declares."""
+    """The least and the largest value, which become -1 and 1: floats and wider whole numbers have to say theirs; whole
+    numbers of 8 and 16 bits have their whole range if None, and uint8 always. Of grey images of more than 8 bits: black
+    and white; None for what each of them declares."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes, as given or as the data set tells them; empty if neither."""
+        features: Any = getattr(self.data, "features", None)
+        of_features = [getattr(features[name], "names", None) for name in _LABEL if name in (features or ())]
+        for told in (self.class_names, *of_features, getattr(self.data, "classes", None)):
+            if isinstance(told, (list, tuple)) and told and all(isinstance(name, str) for name in told):
+                return tuple(told)
+        return ()
 
 
 class SourceSet:
@@ -71,7 +86,7 @@ class SourceSet:
 
     def __init__(self, source: Source, kind: Kind, places: Int[Tensor, "b"]) -> None:
         self.source, self.kind, self.places = source, kind, places
-        names = source.class_names or tuple(map(str, range(kind.num_classes)))
+        names = source.names or tuple(map(str, range(kind.num_classes)))
         self.class_names = names if kind.num_classes else ()
 
     @property
@@ -101,43 +116,56 @@ class SourceSet:
         """The examples (b ...) at some places of the set, and their classes (b), -1 for none.
 
         Raises:
-            RinError: an example is no such pair, of another shape, or has values or a label out of range.
+            RinError: an example is none, of another shape or type, or has values or a label out of range.
         """
-        pairs = [self._example(place) for place in self.places[index].tolist()]
-        kinds = {x.dtype for x, _ in pairs}
-        if len(kinds) > 1:
-            raise RinError("some examples of the data are uint8 and some are floats: give all of one kind")
-        return torch.stack([x for x, _ in pairs]), torch.tensor([label for _, label in pairs])
+        places = self.places[index].tolist()
+        pairs = [self._example(place) for place in places]
+        types = {x.dtype.name for x, _ in pairs}
+        if len(types) > 1:
+            raise RinError(f"some examples of the data are {' and some '.join(sorted(types))}: give all of one type")
+        x, labels = np.stack([x for x, _ in pairs]), torch.tensor([label for _, label in pairs])
+        values = self._values_of(x.dtype)
+        if values == PICTURES:
+            return torch.from_numpy(x), labels
+        try:
+            return values.to_model(torch.from_numpy(x.astype(np.float32))), labels
+        except OutOfRangeError as error:
+            raise RinError(
+                f"example {places[error.place]} of the data {error.found}, and value_range is {values.low:g} to "
+                f"{values.high:g}: give the range of the whole set, as in rin.data.Source(data, value_range=(0, 1))"
+            ) from None
 
-    def _example(self, place: int) -> tuple[Tensor, int]:
-        pair = self.source.data[place]
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise RinError(f"example {place} of the data is {type(pair).__name__}: give pairs (x, label)")
-        return self._values(pair[0], place), self._label(pair[1], place)
+    def values(self) -> Values:
+        """What the numbers of the examples mean, by the first of them.
 
-    def _values(self, x: Any, place: int) -> Tensor:
+        Raises:
+            RinError: it is no example, or the range of its numbers is not known.
+        """
+        x, _ = self._example(int(self.places[0]))
+        return self._values_of(x.dtype)
+
+    def _values_of(self, dtype: np.dtype) -> Values:
+        if dtype == np.uint8:
+            return PICTURES
+        way_out = "rin.data.Source(data, value_range=(LOW, HIGH)), as in (0, 1)"
+        return values_of(dtype, self.source.value_range, "the data set", way_out)
+
+    def _example(self, place: int) -> tuple[np.ndarray, int]:
+        x, label = _parts(self.source.data[place], place)
+        return self._numbers(x, place), self._label(label, place)
+
+    def _numbers(self, x: Any, place: int) -> np.ndarray:
         if isinstance(x, Image.Image) and is_image(self.shape):
             plain = in_eight_bits(x, self.source.value_range) if is_deep_grey(x) else x
-            return fitted(in_channels(plain, self.shape[0]), self.shape)
-        if isinstance(x, np.ndarray):
-            x = torch.from_numpy(np.ascontiguousarray(x))
-        if not isinstance(x, Tensor) or not (x.dtype == torch.uint8 or x.is_floating_point()):
-            what = f"a tensor of {str(x.dtype).removeprefix('torch.')}" if isinstance(x, Tensor) else type(x).__name__
-            raise RinError(f"example {place} of the data is {what}: give uint8, floats, or images of Pillow's")
-        if tuple(x.shape) != self.shape:
-            raise RinError(f"example {place} of the data has shape {tuple(x.shape)}, the model's is {self.shape}")
-        return x if x.dtype == torch.uint8 else self._in_range(x.float(), place)
-
-    def _in_range(self, x: Tensor, place: int) -> Tensor:
-        low, high = self.source.value_range or (-1.0, 1.0)
-        least, most = (number.item() for number in torch.aminmax(x))
-        slack = _ROUNDING * (high - low)
-        if not (least >= low - slack and most <= high + slack):
-            raise RinError(
-                f"example {place} of the data has values from {least:.4g} to {most:.4g}, and value_range is "
-                f"{low:g} to {high:g}: give the range of the whole set, as in rin.data.Source(data, value_range=(0, 1))"
-            )
-        return ((x - low) / (high - low) * 2 - 1).clamp(-1, 1)
+            return fitted(in_channels(plain, self.shape[0]), self.shape).numpy()
+        if isinstance(x, Tensor):
+            x = (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu().numpy()
+        if not isinstance(x, np.ndarray) or x.dtype.name not in NUMBERS:
+            what = f"an array of {x.dtype}" if isinstance(x, np.ndarray) else type(x).__name__
+            raise RinError(f"example {place} of the data is {what}: give numbers, or images of Pillow's")
+        if x.shape != self.shape:
+            raise RinError(f"example {place} of the data has shape {x.shape}, the model's is {self.shape}")
+        return x
 
     def _label(self, label: Any, place: int) -> int:
         if label is None:
@@ -152,6 +180,24 @@ class SourceSet:
         return label if num_classes else -1
 
 
+def _parts(example: Any, place: int) -> tuple[Any, Any]:
+    """An example's x and label; None for no label."""
+    if isinstance(example, Mapping):
+        (x, *more), labels = (
+            [example[name] for name in names if name in example] or [None] for names in (_X, _LABEL)
+        )  # fmt: skip
+        if x is None or more:
+            raise RinError(f"example {place} of the data has {listed(list(map(str, example)))}: give x, and label")
+        return x, labels[0]
+    if isinstance(example, (tuple, list)):
+        if not 1 <= len(example) <= 2:
+            raise RinError(
+                f"example {place} of the data is a {type(example).__name__} of {len(example)}: give (x, label)"
+            )
+        return example[0], example[1] if len(example) > 1 else None
+    return example, None
+
+
 def open_source(data: Source, held_out: Source | None, num_held_out: int, kind: Kind) -> OpenedData:
     """The sets of a run out of data sets of one's own.
 
@@ -164,22 +210,23 @@ def open_source(data: Source, held_out: Source | None, num_held_out: int, kind: 
     Raises:
         RinError: there is nothing to train on, or the sets have other classes than the model or one another.
     """
-    training, names = _places(data), data.class_names
+    training, names = _places(data), data.names
+    if names and not data.class_names and kind.num_classes:
+        kind = replace(kind, num_classes=len(names))
     if names and kind.num_classes and len(names) != kind.num_classes:
         raise RinError(f"class_names are {len(names)} and the model has {kind.num_classes} classes: give one each")
     if held_out is None:
         mixed, count = permutation(HELD_OUT_SEED, 0, len(training)), min(num_held_out, len(training) // 10)
         measured, training = SourceSet(data, kind, mixed[:count]), mixed[count:].sort().values
     else:
-        if held_out.class_names != names:
+        if held_out.names != names:
             raise RinError("held_out has other class_names than data: give the same")
         measured = SourceSet(held_out, kind, _places(held_out)[:num_held_out])
     if not len(training):
         raise RinError("the data have no examples to train on")
     trained = SourceSet(data, kind, training)
-    low, high = data.value_range or (-1.0, 1.0)
-    values = Values(low=low, high=high, dtype="float32") if data.value_range or kind.is_set else PICTURES
-    return OpenedData(training=trained, held_out=measured, identity=_identity(trained, measured), values=values)
+    identity = _identity(trained, measured)
+    return OpenedData(training=trained, held_out=measured, identity=identity, values=trained.values())
 
 
 def _places(source: Source) -> Int[Tensor, "b"]:
