@@ -54,8 +54,9 @@ class EvaluateArguments:
     of copying the last given frame and of going on without bounces. With --features: the Frechet video distance (FVD)
     to held-out clips.
 
-    Sets of points of a run, beside those that it holds out: 1-nearest-neighbour accuracy, coverage and minimum matching
-    distance, by the Chamfer distance and, where SciPy is installed, by the earth mover's.
+    Sets of points and signals of a run, beside those that it holds out: 1-nearest-neighbour accuracy, coverage and
+    minimum matching distance; of sets by the Chamfer distance and, where SciPy is installed, by the earth mover's, of
+    signals by the mean squared difference.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|PICTURES")]
@@ -124,7 +125,7 @@ def _evaluate(chosen: EvaluateArguments) -> None:
     network = None if chosen.features is None else feature_network(chosen.features, where)
     if trained is not None and trained.kind.is_video:
         results, lines = _of_clips(chosen, trained, network)
-    elif trained is not None and trained.kind.is_set:
+    elif trained is not None and (trained.kind.is_set or (trained.kind.is_signal and network is None)):
         results, lines = _of_sets(chosen, trained)
     elif network is None:
         no_model = "" if trained is not None else f"{chosen.run} is neither a run nor a saved model, and "
@@ -170,16 +171,16 @@ def _of_clips(
 def _of_sets(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict[str, Any], list[str]]:
     for name in ("features", "reference", "keep_reference", "shape", "keep", "neighbours", "frames"):
         if getattr(chosen, name) is not None:
-            raise RinError(f"--{name.replace('_', '-')} is not for sets of points: leave it out")
+            raise RinError(f"--{name.replace('_', '-')} is not for {trained.kind.noun}: leave it out")
     if len(chosen.average_decays) > 1:
-        raise RinError("--average-decays: of sets, give one")
+        raise RinError(f"--average-decays: of {trained.kind.noun}, give one")
     options = chosen.sampling.options
     results = {
         "run": chosen.run,
         **measured_sets(trained, model_folder(chosen.run), chosen.num, _MATCHED, **options),
         **sampling_protocol(trained, options),
     }
-    return results, [f"{results['num']} sets of {printable(chosen.run)}", describe_sets(results)]
+    return results, [f"{results['num']} {trained.kind.noun} of {printable(chosen.run)}", describe_sets(results)]
 
 
 def _of_pictures(

@@ -18,6 +18,11 @@ def is_image(shape: Sequence[int]) -> bool:
     return len(shape) == 3
 
 
+def is_signal(shape: Sequence[int]) -> bool:
+    """Whether it is the shape of a signal (c 1 n): an image of height 1, whose patches are as high."""
+    return is_image(shape) and shape[1] == 1 < shape[2]
+
+
 def is_set(shape: Sequence[int]) -> bool:
     """Whether it is the shape of a set of vectors (n c)."""
     return len(shape) == 2
@@ -28,7 +33,7 @@ class Kind:
     """What a model draws, and on what condition."""
 
     shape: tuple[int, ...]
-    """Of one sample: an image (c h w), a clip (c f h w) without its context, or a set (n c)."""
+    """Of one sample: an image (c h w), a signal (c 1 n), a clip (c f h w) without its context, or a set (n c)."""
 
     num_classes: int = 0
     """Classes of the condition; 0 for none."""
@@ -50,6 +55,11 @@ class Kind:
         return is_image(self.shape)
 
     @property
+    def is_signal(self) -> bool:
+        """Whether it draws signals."""
+        return is_signal(self.shape)
+
+    @property
     def is_set(self) -> bool:
         """Whether it draws sets of vectors."""
         return is_set(self.shape)
@@ -57,6 +67,8 @@ class Kind:
     @property
     def noun(self) -> str:
         """What its samples are called, in the plural."""
+        if self.is_signal:
+            return "signals"
         return "clips" if self.is_video else "pictures" if self.is_image else "sets"
 
     @property

@@ -18,7 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.kind import is_image, is_video
+from rin.core.kind import is_image, is_signal, is_video
 from rin.core.npz import Claim, read_npz
 from rin.core.shapes import Labels, Stored
 from rin.core.values import PICTURES, OutOfRangeError, Values, values_of
@@ -205,6 +205,8 @@ def _opened(
 
 def _laid_out(x: np.ndarray, shape: Shape, origin: str) -> np.ndarray:
     """The array with its axes in the order of a model's shape; channels may be last, or left out if there is one."""
+    if is_signal(shape) and x.ndim in (2, 3):  # (b n), (b c n) or (b n c)
+        x = np.expand_dims(x, 1 if x.shape[1:] == (shape[2], shape[0]) and shape[0] != shape[2] else -2)
     inner = x.shape[1:]
     if x.ndim > 1 and inner == tuple(shape):
         return x

@@ -1,4 +1,4 @@
-"""How good sets of points are: distances between sets, and what they say of drawn sets beside a reference.
+"""How good sets of points, and signals, are: distances between them, and what these say of drawn ones beside others.
 
 Chamfer distance (Fan et al., 2017) and earth mover's distance (Rubner et al., 2000); coverage and minimum matching
 distance (Achlioptas et al., 2018, arXiv 1707.02392); 1-nearest-neighbour accuracy (Lopez-Paz and Oquab, 2017), as
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER
+from rin.core.shapes import Examples
 from rin.model_files import CONFIG, read_experiment
 from rin.run_data import check_data, open_run_data
 from rin.sampling.requests import spread_labels
@@ -28,7 +29,7 @@ _AT_A_TIME = 2**25
 
 Sets = Float[Tensor, "b n c"]
 Distances = Float[Tensor, "a b"]
-Distance = Callable[[Sets, Sets], Distances]
+Distance = Callable[[Examples, Examples], Distances]
 
 
 def chamfer_distances(sets: Sets, others: Float[Tensor, "others m c"]) -> Float[Tensor, "b others"]:
@@ -45,6 +46,12 @@ def _chamfer(sets: Sets, others: Float[Tensor, "others m c"]) -> Float[Tensor, "
     a, b = sets[:, None], others[None]
     squares = (a.square().sum(-1)[..., None] + b.square().sum(-1)[..., None, :] - 2 * a @ b.mT).clamp(min=0)
     return squares.amin(3).mean(2) + squares.amin(2).mean(2)
+
+
+def squared_distances(signals: Examples, others: Float[Tensor, "others ..."]) -> Float[Tensor, "b others"]:
+    """The mean squared difference between signals."""
+    flat, other = signals.flatten(1), others.flatten(1)
+    return torch.cdist(flat, other).square() / flat.shape[1]
 
 
 def earth_movers_distances(sets: Sets, others: Float[Tensor, "others n c"]) -> Float[Tensor, "b others"]:
@@ -75,7 +82,7 @@ class SetQuality(NamedTuple):
     """Mean distance from a reference set to the nearest drawn one."""
 
 
-def set_quality(drawn: Sets, reference: Float[Tensor, "r n c"], distance: Distance) -> SetQuality:
+def set_quality(drawn: Examples, reference: Float[Tensor, "r ..."], distance: Distance) -> SetQuality:
     """The three measures.
 
     Raises:
@@ -95,16 +102,10 @@ def set_quality(drawn: Sets, reference: Float[Tensor, "r n c"], distance: Distan
     )
 
 
-def nearest_distances(sets: Sets, among: Float[Tensor, "among n c"]) -> tuple[Float[Tensor, " b"], Int[Tensor, " b"]]:
-    """The Chamfer distance from each set to the nearest of others, and which one that is."""
-    nearest = chamfer_distances(sets, among).min(1)
-    return nearest.values, nearest.indices
-
-
 def measured_sets(
     trained: TrainedModel, run: Path, num: int | None, num_matched: int, **options: Any
 ) -> dict[str, Any]:
-    """All measures of sets that a run's model draws, its classes spread evenly, as JSON has them.
+    """All measures of sets or signals that a run's model draws, its classes spread evenly, as JSON has them.
 
     Args:
         trained: the model.
@@ -130,21 +131,23 @@ def measured_sets(
         (kind.examples(*got)[0], got[1])
         for got in (data.held_out.get(torch.arange(num)), data.training.get(torch.arange(len(data.training))))
     )
-    found: dict[str, Any] = {"num": num, "chamfer": set_quality(drawn, reference, chamfer_distances)._asdict()}
+    near = chamfer_distances if kind.is_set else squared_distances
+    name = "chamfer" if kind.is_set else "squared"
+    found: dict[str, Any] = {"num": num, name: set_quality(drawn, reference, near)._asdict()}
     try:
-        if num_matched:
+        if num_matched and kind.is_set:
             few, others = drawn[:num_matched], reference[:num_matched]
             quality = set_quality(few, others, earth_movers_distances)
             found["earth_mover"] = {"num": len(few)} | quality._asdict()
     except ImportError:
         LOGGER.warning("no earth mover's distance, which takes SciPy: pip install scipy")
-    nearest = {name: nearest_distances(sets, training) for name, sets in (("drawn", drawn), ("held_out", reference))}
-    found["nearest_of_training"] = {name: float(distances.mean()) for name, (distances, _) in nearest.items()}
+    nearest = {name: near(some, training).min(1) for name, some in (("drawn", drawn), ("held_out", reference))}
+    found["nearest_of_training"] = {name: float(one.values.mean()) for name, one in nearest.items()}
     if asked is not None:
         classes = {"drawn": torch.tensor(asked), "held_out": labels}
         found["class_accuracy"] = {
-            name: float((training_labels[places] == classes[name]).double().mean())
-            for name, (_, places) in nearest.items()
+            name: float((training_labels[one.indices] == classes[name]).double().mean())
+            for name, one in nearest.items()
         }
     return found
 
@@ -152,7 +155,11 @@ def measured_sets(
 def describe_sets(results: dict[str, Any]) -> str:
     """The measures, a line each."""
     lines = []
-    for name, words in (("chamfer", "Chamfer distance"), ("earth_mover", "earth mover's distance")):
+    for name, words in (
+        ("chamfer", "Chamfer distance"),
+        ("squared", "mean squared difference"),
+        ("earth_mover", "earth mover's distance"),
+    ):
         if name in results:
             of_name = results[name]
             few = f", {of_name['num']} a side" if "num" in of_name else ""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rin.core.configs import check_fields
 from rin.core.errors import RinError
-from rin.core.kind import Kind, is_image, is_set, is_video
+from rin.core.kind import Kind, is_image, is_set, is_signal, is_video
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +81,13 @@ class RINConfig:
         check_fields(self, "model")
         self._check_positive()
         if not (is_set(self.shape) or is_image(self.shape) or is_video(self.shape)):
-            raise RinError(f"model.shape {self.shape}: give (c h w) for images, (c f h w) for video, (n c) for sets")
+            raise RinError(
+                f"model.shape {self.shape}: give (c h w) for images, (c 1 n) for signals, "
+                "(c f h w) for video, (n c) for sets"
+            )
         for name, size in zip(("height", "width"), self.shape[-2:], strict=True):
+            if name == "height" and is_signal(self.shape):
+                continue
             if not is_set(self.shape) and size % self.patch_size:
                 fits = [patch for patch in range(1, min(size, 1024) + 1) if size % patch == 0]
                 raise RinError(
@@ -164,7 +169,12 @@ class RINConfig:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of an image's patches."""
         height, width = self.shape[-2:]
-        return height // self.patch_size, width // self.patch_size
+        return height // self.patch_height, width // self.patch_size
+
+    @property
+    def patch_height(self) -> int:
+        """Rows of a patch: `patch_size`, or 1 of a signal."""
+        return 1 if is_signal(self.shape) else self.patch_size
 
     @property
     def num_condition_latents(self) -> int:

@@ -22,7 +22,7 @@ def make_tokenizer(config: RINConfig) -> Tokenizer:
     if is_set(config.shape):
         return SetTokenizer(config.shape, config.interface_dim, config.set_positions)
     if is_image(config.shape):
-        return ImageTokenizer(config.shape, config.patch_size, config.interface_dim)
+        return ImageTokenizer(config.shape, (config.patch_height, config.patch_size), config.interface_dim)
     return VideoTokenizer(
         config.shape, config.patch_size, config.temporal_patch_size, config.num_context_frames, config.interface_dim
     )

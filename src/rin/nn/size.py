@@ -93,7 +93,7 @@ def num_tokens(config: RINConfig) -> int:
     """Places of interface tokens, those of context frames among them."""
     if is_set(config.shape):
         return config.shape[0]
-    patches = math.prod(size // config.patch_size for size in config.shape[-2:])
+    patches = math.prod(config.grid)
     if is_image(config.shape):
         return patches
     frames, each = (config.shape[1], config.num_context_frames), config.temporal_patch_size
@@ -103,7 +103,7 @@ def num_tokens(config: RINConfig) -> int:
 def _patch_values(config: RINConfig) -> int:
     if is_set(config.shape):
         return config.shape[1]
-    return config.shape[0] * config.temporal_patch_size * config.patch_size**2
+    return config.shape[0] * config.temporal_patch_size * config.patch_height * config.patch_size
 
 
 def _linear(inputs: int, outputs: int) -> int:

@@ -137,25 +137,26 @@ class SetTokenizer(PatchTokenizer):
 
 
 class ImageTokenizer(PatchTokenizer):
-    """Images (b c h w) of any height, width and number of channels, in square patches."""
+    """Images (b c h w) of any height, width and number of channels, in patches of a height and a width."""
 
-    def __init__(self, shape: Sequence[int], patch_size: int, interface_dim: int) -> None:
+    def __init__(self, shape: Sequence[int], patch_size: tuple[int, int], interface_dim: int) -> None:
         self.patch_size = patch_size
-        super().__init__(shape, self.num_tokens(shape), patch_size**2 * shape[0], interface_dim)
+        super().__init__(shape, self.num_tokens(shape), math.prod(patch_size) * shape[0], interface_dim)
 
     def num_tokens(self, shape: Sequence[int]) -> int:
         """One a patch."""
-        _, height, width = shape
-        return height // self.patch_size * (width // self.patch_size)
+        (_, height, width), (p, q) = shape, self.patch_size
+        return height // p * (width // q)
 
     def cut(self, x: Float[Tensor, "b c h w"]) -> Patches:
         """Images to patches, row by row."""
-        return rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=self.patch_size, q=self.patch_size)
+        p, q = self.patch_size
+        return rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=q)
 
     def join(self, patches: Patches, shape: Sequence[int]) -> Float[Tensor, "b c h w"]:
         """Patches to images."""
-        p = self.patch_size
-        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=shape[1] // p, p=p, q=p)
+        p, q = self.patch_size
+        return rearrange(patches, "b (h w) (p q c) -> b c (h p) (w q)", h=shape[1] // p, p=p, q=q)
 
 
 class VideoTokenizer(PatchTokenizer):

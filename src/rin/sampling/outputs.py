@@ -28,12 +28,9 @@ from rin.sampling.pictures import (
     sheet_size,
     to_image,
 )
-from rin.sampling.scatter import SIDE, scatter
+from rin.sampling.plots import is_plotted, plot_shape, plots
 
 _GRIDS, _ANIMATION, _VIDEO, _ARRAYS = (".png", ".webp", ".bmp"), ".gif", ".mp4", ".npz"
-
-_SETS = 3
-"""Axes of sets (b n c)."""
 
 _MOST_PIXELS = {".webp": 16383, ".gif": 65535, ".mp4": 16384}
 """Of width and height, by format."""
@@ -44,7 +41,7 @@ def check_output(path: Path, shape: Sequence[int], num: int, num_frames: int, co
 
     Args:
         path: where to.
-        shape: of the model: pictures (c h w), clips (c f h w) or sets (n c).
+        shape: of the model: pictures (c h w), signals (c 1 n), clips (c f h w) or sets (n c).
         num: samples.
         num_frames: of each clip, given ones among them.
         columns: samples in a row; about a square if None.
@@ -54,9 +51,9 @@ def check_output(path: Path, shape: Sequence[int], num: int, num_frames: int, co
             place cannot be written or is a folder with something in it.
     """
     ending, are_clips = path.suffix.lower(), is_video(shape)
-    if is_set(shape):
-        _check_ending_of_sets(path, shape)
-        shape = (3, SIDE, SIDE)  # of the picture of each
+    if is_plotted(shape):
+        _check_ending_of_plots(path, shape)
+        shape = plot_shape(shape)
     _check_ending(path, are_clips)
     if ending in _MOST_PIXELS:
         as_sheet = are_clips and ending in _GRIDS
@@ -75,7 +72,7 @@ def check_output(path: Path, shape: Sequence[int], num: int, num_frames: int, co
 
 def shows_denoising(path: Path, shape: Sequence[int]) -> bool:
     """Whether the output shows how samples of a shape come about."""
-    return path.suffix.lower() == _ANIMATION and not is_video(shape)
+    return path.suffix.lower() == _ANIMATION and not (is_video(shape) or is_plotted(shape))
 
 
 def save(
@@ -90,21 +87,22 @@ def save(
     fps: float = 8.0,
     values: Values | None = None,
 ) -> None:
-    """Writes images, clips or sets of points in the way that the ending of `path` says.
+    """Writes images, clips, sets of points or signals in the way that the ending of `path` says.
 
-    | ending | images | clips | sets |
+    | ending | images | clips | sets, signals |
     |---|---|---|---|
-    | .png, .webp, .bmp | a grid | a contact sheet: a row of frames a clip | a grid of scatter plots |
+    | .png, .webp, .bmp | a grid | a contact sheet: a row of frames a clip | a grid of plots |
     | .gif | the grid's denoising | all clips, playing side by side | |
     | .mp4 | | the same | |
-    | .npz | `images` (n h w c), `labels` | `images` (n f h w c), `labels`, `num_given` | `x` (n points c), `labels` |
+    | .npz | `images` (n h w c), `labels` | the same (n f h w c), `num_given` | `x` (n points c), (n c length) |
     | none | a folder of .png | a folder of .png a clip | |
 
     Folders have one more a class, where there are labels: they can be trained on again. Where clips are shown, a border
     tells context frames from drawn ones.
 
     Args:
-        samples: in [-1, 1], or 0 to 255 as uint8: images (b c h w) or clips (b c f h w); sets (b n c) in [-1, 1].
+        samples: in [-1, 1], or 0 to 255 as uint8: images (b c h w) or clips (b c f h w); sets (b n c) or
+            signals (b c 1 n) in [-1, 1].
         path: where to.
         labels: the class of each sample; None if they have none.
         class_names: the names of the classes.
@@ -120,12 +118,13 @@ def save(
     """
     path = Path(path).expanduser()
     ending = path.suffix.lower()
-    if samples.ndim == _SETS:
-        _check_ending_of_sets(path, samples.shape[1:])
+    if is_plotted(samples.shape[1:]):
+        _check_ending_of_plots(path, samples.shape[1:])
         if ending == _ARRAYS:
-            _save_arrays({"x": (values or FLOATS).to_data(samples)}, labels, path)
+            x = (values or FLOATS).to_data(samples)
+            _save_arrays({"x": x if is_set(x.shape[1:]) else x[:, :, 0]}, labels, path)
         else:
-            save_image(grid(scatter(samples), columns), path)
+            save_image(grid(plots(samples), columns), path)
         return
     media, are_clips = _in_8_bits(samples), is_video(samples.shape[1:])
     _check_ending(path, are_clips)
@@ -181,10 +180,11 @@ def _check_ending(path: Path, are_clips: bool) -> None:
         pyav("to write an MP4")
 
 
-def _check_ending_of_sets(path: Path, shape: Sequence[int]) -> None:
+def _check_ending_of_plots(path: Path, shape: Sequence[int]) -> None:
     if path.suffix.lower() not in (*_GRIDS, _ARRAYS):
-        raise RinError(f"cannot write sets of points as {path.suffix or 'a folder'}: take .npz, or .png for a look")
-    if path.suffix.lower() != _ARRAYS and shape[-1] not in (2, 3):
+        what = "sets of points" if is_set(shape) else "signals"
+        raise RinError(f"cannot write {what} as {path.suffix or 'a folder'}: take .npz, or .png for a look")
+    if is_set(shape) and path.suffix.lower() != _ARRAYS and shape[-1] not in (2, 3):
         raise RinError(f"cannot show points of {shape[-1]} numbers: take .npz")
 
 

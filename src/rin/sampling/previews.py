@@ -13,8 +13,8 @@ from rin.core.shapes import Clips, Pictures
 from rin.data import OpenedData
 from rin.sampling.pictures import animation, bordered, contact_sheet, grid, playing, save_image
 from rin.sampling.pipeline import Pipeline
+from rin.sampling.plots import is_plotted, plots
 from rin.sampling.requests import spread_labels
-from rin.sampling.scatter import scatter
 
 GRID_COLUMNS, GRID_ROWS = 8, 10
 """A grid of images: with classes, a row of each of the first ones."""
@@ -46,7 +46,8 @@ def draw_previews(pipeline: Pipeline, data: OpenedData, seed: int, precision: Pr
         count = GRID_COLUMNS * (min(classes, GRID_ROWS) if classes else GRID_ROWS)
         labels = [number // GRID_COLUMNS for number in range(count)] if classes else None
         drawn = pipeline.sample(labels, count, seed=seed, precision=precision, compile="off")
-        return Previews(grid(scatter(drawn) if kind.is_set else to_pictures(drawn), GRID_COLUMNS), None)
+        shown = plots(drawn) if is_plotted(kind.shape) else to_pictures(drawn)
+        return Previews(grid(shown, GRID_COLUMNS), None)
     labels = spread_labels(range(classes), NUM_CLIPS) if classes else None
     context = to_floats(first_frames(data, num_context)) if num_context else None
     drawn = pipeline.sample(labels, NUM_CLIPS, seed=seed, context=context, precision=precision, compile="off")

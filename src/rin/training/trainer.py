@@ -143,7 +143,7 @@ class Trainer:
             batch_size=self.config.batch_size,
             places=torch.cat([torch.arange(part.start, part.stop) for part in self.parts]),
             first_step=self.step,
-            flip=self.flip and not self.kind.is_set,
+            flip=self.flip and not (self.kind.is_set or self.kind.is_signal),
         )
         signals = LargestOfAll()
         with listening() as received, closing(stream), self.reporter() as reporter, naming_the_dead():

@@ -10,6 +10,7 @@ import rin
 from rin import DataConfig, RinError, open_data
 from rin.core.values import PICTURES, Values
 from rin.data.arrays import are_arrays
+from rin.evaluation.sets import describe_sets, measured_sets
 
 CHANCE = np.random.default_rng(0)
 
@@ -28,6 +29,8 @@ def everything(data):
 @pytest.mark.parametrize(
     ("stored", "shape"),
     [((20, 3, 4, 6), (3, 4, 6)), ((20, 4, 6, 3), (3, 4, 6)), ((20, 4, 6), (1, 4, 6)), ((20, 7, 4, 6), (7, 4, 6)),
+     ((20, 3, 8), (3, 1, 8)), ((20, 8, 3), (3, 1, 8)), ((20, 8), (1, 1, 8)), ((20, 8, 1), (1, 1, 8)),
+     ((20, 1, 8), (1, 1, 8)), ((20, 3, 1, 8), (3, 1, 8)),
      ((20, 3, 2, 4, 6), (3, 2, 4, 6)), ((20, 2, 4, 6, 3), (3, 2, 4, 6)), ((20, 9, 2), (9, 2))],
 )  # fmt: skip
 def test_eight_bits_come_as_they_are_with_channels_first(tmp_path, stored, shape, memory_gib):
@@ -35,7 +38,8 @@ def test_eight_bits_come_as_they_are_with_channels_first(tmp_path, stored, shape
     np.save(tmp_path / "a.npy", x)
     data = opened(tmp_path / "a.npy", shape, memory_gib=memory_gib)
     found, labels = everything(data)
-    expected = x if x.shape[1:] == shape else np.moveaxis(x, -1, 1) if x.ndim == len(shape) + 1 else x[:, None]
+    is_last = x.shape[1:] != shape and x.ndim > 2 and x.shape[-1] == shape[0] and x.shape[1:] != shape[1:]
+    expected = (np.moveaxis(x, -1, 1) if is_last else x).reshape(20, *shape)
     assert torch.equal(found, torch.from_numpy(np.ascontiguousarray(expected)))
     assert found.dtype == torch.uint8
     assert (labels == -1).all()
@@ -199,3 +203,31 @@ def test_damaged_values_of_a_model_are_one_line(tmp_path, damage):
     (tmp_path / "config.json").write_text(json.dumps(stored))
     with pytest.raises(RinError):
         rin.load(tmp_path)
+
+
+def test_signals_from_an_array_to_a_measured_run(tmp_path):
+    times = np.linspace(0, 12, 64)
+    waves = np.stack([np.sin(times * (1 + number % 3) + number) for number in range(60)]).astype(np.float32)
+    np.savez(tmp_path / "a.npz", train_x=waves[:40], train_labels=np.arange(40) % 3, test_x=waves[40:],
+             test_labels=np.arange(40, 60) % 3)  # fmt: skip
+    digits = rin.preset("digits")
+    experiment = replace(
+        digits,
+        model=replace(digits.model, shape=(1, 1, 64), patch_size=8, num_classes=3, mixing_size=3),
+        data=DataConfig(path=str(tmp_path / "a.npz"), value_range=(-1.0, 1.0), num_held_out=100, flip=True),
+        training=replace(digits.training, num_steps=2, sample_every=2),
+    )
+    trained = rin.train(experiment, tmp_path / "run")
+    assert trained.kind.noun == "signals"
+    assert trained.model.tokenizer.num_tokens((1, 1, 64)) == 8
+    drawn = trained.sample(num=6, num_steps=2, labels=[0, 1, 2] * 2)
+    assert drawn.shape == (6, 1, 1, 64)
+    assert (tmp_path / "run" / "samples" / "step-000000002.png").is_file()
+    found = measured_sets(trained, tmp_path / "run", 20, 5, num_steps=2)
+    assert found["squared"]["nearest_neighbour_accuracy"] > 0.9
+    assert found["class_accuracy"]["held_out"] > 0.6
+    assert "mean squared difference" in describe_sets(found)
+    plain = replace(experiment, data=replace(experiment.data, flip=False))
+    same = rin.train(plain, tmp_path / "plain")
+    for one, other in zip(trained.model.parameters(), same.model.parameters(), strict=True):
+        assert torch.equal(one, other), "signals are never mirrored"

@@ -220,7 +220,7 @@ def test_joining_undoes_cutting(changes):
 
 def test_patches_of_an_image_go_row_by_row_with_channels_fastest():
     image = torch.randn(1, 3, 4, 6)
-    patches = ImageTokenizer((3, 4, 6), 2, 16).cut(image)
+    patches = ImageTokenizer((3, 4, 6), (2, 2), 16).cut(image)
     assert torch.equal(patches[0, 4], image[0, :, 2:4, 2:4].permute(1, 2, 0).flatten())
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from rin import RinError, save
 from rin.core.values import Values
 from rin.sampling.outputs import check_output
-from rin.sampling.scatter import SIDE, scatter
+from rin.sampling.plots import SIDE, lines, scatter
 
 
 def test_a_plane_point_is_where_it_lies_and_a_point_in_space_is_paler_farther_away():
@@ -58,3 +58,17 @@ def test_pictures_of_many_channels_show_each_beside_the_others(tmp_path):
     assert shown.ndim == 2
     assert white[:, 1].min() == 6 + 3 * 48
     assert white[:, 1].max() == 6 + 4 * 48 - 1
+
+
+def test_a_signal_is_a_line_from_left_to_right_and_up_is_more(tmp_path):
+    rising = torch.linspace(-1, 1, 64).view(1, 1, 1, 64)
+    picture = lines(rising)[0].float().mean(0)
+    dark = (picture < 150).nonzero().float()
+    left, right = (dark[dark[:, 1] < SIDE / 2, 0].mean(), dark[dark[:, 1] > SIDE * 1.5, 0].mean())
+    assert left > SIDE * 0.6 > SIDE * 0.4 > right
+    save(rising.expand(4, 2, 1, 64), tmp_path / "a.png")
+    save(rising.expand(4, 2, 1, 64), tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["x"].shape == (4, 2, 64)
+    with pytest.raises(RinError, match="cannot write signals as"):
+        save(rising, tmp_path / "a.gif")

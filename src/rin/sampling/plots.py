@@ -1,6 +1,7 @@
-"""Sets of points to look at: each a picture of its own, of points of 2 or 3 numbers."""
+"""Sets of points and signals to look at, each a picture of its own."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,10 +10,17 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.shapes import Pictures
+from rin.core.kind import is_set, is_signal
+from rin.core.shapes import Examples, Pictures
 
 SIDE = 96
-"""Pixels of the picture of a set."""
+"""Pixels of the picture of a set, and the height of that of a signal."""
+
+_LONG = 2
+"""The width of a signal's picture over its height."""
+
+_LINES = ((16, 60, 130), (200, 80, 0), (0, 120, 90), (150, 40, 130))
+"""The colours of a signal's channels, in turn."""
 
 _FINER = 4
 """Times as large as it is drawn first, for smooth points."""
@@ -20,6 +28,39 @@ _FINER = 4
 _MARGIN, _RADIUS = 0.06, 0.012  # shares of the side
 _NEAR, _FAR = np.array([16, 60, 130]), np.array([170, 195, 225])
 _TURNED, _RAISED = math.radians(35), math.radians(25)
+
+
+def is_plotted(shape: Sequence[int]) -> bool:
+    """Whether samples of a shape are no pictures themselves."""
+    return is_set(shape) or is_signal(shape)
+
+
+def plot_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """The shape of the picture of a set or a signal (3 h w)."""
+    return (3, SIDE, SIDE * _LONG if is_signal(shape) else SIDE)
+
+
+def plots(samples: Examples) -> Pictures:
+    """A picture of each set (b n c), see `scatter`, or signal (b c 1 n), see `lines`."""
+    return lines(samples) if is_signal(samples.shape[1:]) else scatter(samples)
+
+
+def lines(signals: Float[Tensor, "b channels 1 n"]) -> Pictures:
+    """A picture (b 3 side long) of each signal in [-1, 1], its channels one over another in colours."""
+    large, long = SIDE * _FINER, SIDE * _FINER * _LONG
+    drawn: list[np.ndarray] = []
+    for signal in signals.float().cpu().numpy()[:, :, 0]:
+        image = Image.new("RGB", (long, large), (255, 255, 255))
+        draw = ImageDraw.Draw(image)
+        draw.line([(0, large / 2), (long, large / 2)], fill=(220, 220, 220), width=_FINER)
+        across = np.linspace(0, long - 1, signal.shape[1])
+        for number, channel in reversed(list(enumerate(signal))):
+            down = (0.5 - channel.clip(-1.2, 1.2) / 2 * (1 - 2 * _MARGIN)) * large
+            draw.line(
+                list(zip(across.tolist(), down.tolist(), strict=True)), _LINES[number % len(_LINES)], _FINER * 3 // 2
+            )
+        drawn.append(np.asarray(image.resize((SIDE * _LONG, SIDE), Image.Resampling.BOX)))
+    return torch.from_numpy(np.stack(drawn)).movedim(3, 1)
 
 
 def scatter(sets: Float[Tensor, "b n numbers"]) -> Pictures:
