@@ -95,8 +95,8 @@ def are_arrays(path: str) -> bool:
     """Whether a path is an .npy or .npz file, or a folder of such columns."""
     where = Path(os.path.expanduser(path))
     if where.suffix.lower() in (".npy", ".npz"):
-        return where.is_file()
-    return where.is_dir() and bool(_columns(where, ""))
+        return os.path.isfile(where)
+    return os.path.isdir(where) and bool(_columns(where, ""))
 
 
 def open_arrays(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Encoded]]:
