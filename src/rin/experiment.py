@@ -38,7 +38,8 @@ class ExperimentConfig:
     """Of everything random: initial weights, order, noise, masks."""
 
     init_from: str = ""
-    """A run, a saved model or the name of one, whose averaged weights training starts from; of the same network."""
+    """A run, a saved model or the name of one, whose averaged weights training starts from; what fits is taken over,
+    and widths, heads and the prediction have to be the same."""
 
     def __post_init__(self) -> None:
         """Refuses a seed that is none."""

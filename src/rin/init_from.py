@@ -1,39 +1,162 @@
-"""Training that starts from the weights of another model."""
+"""Training that starts from the weights of another model: all that fit are taken over, some are resized.
 
-from collections.abc import Sequence
-from dataclasses import replace
+| what differs | what happens |
+|---|---|
+| classes | a class of the same name keeps its embedding, the others start anew |
+| height and width | positions are interpolated over the grid of patches |
+| images to clips | every frame starts with the image's positions |
+| latents, blocks, layers of a block | the first ones are taken over, further ones start anew |
+| channels, patch size | the patch layer and the read-out start anew, and positions are interpolated |
 
-from torch import nn
+Widths, heads and what the network predicts have to be the same. Averages start from what was taken over, as the
+weights do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from rin.core.errors import RinError
+from rin.core.kind import is_set, is_video
 from rin.core.progress import LOGGER
 from rin.data.encoded import listed
-from rin.experiment import ExperimentConfig, differences
-from rin.trained_model import load
+from rin.experiment import ExperimentConfig
+from rin.nn import RINConfig
+from rin.trained_model import TrainedModel, load
+
+INIT_FROM = "init_from.json"
+"""The file of a run's folder that tells what was taken over, as `TakenOver` does."""
+
+_SAME = (
+    "latent_dim", "interface_dim", "num_heads", "num_read_write_heads", "latent_mlp_ratio", "interface_mlp_ratio",
+    "gamma_scale", "num_condition_tokens", "condition_dim",
+)  # fmt: skip
+"""Fields of the network that have to be the same."""
+
+_LATENTS, _POSITIONS, _CLASSES = "latents", "tokenizer.positions", "condition.label.weight"
 
 
-def start_from(source: str, model: nn.Module, experiment: ExperimentConfig, class_names: Sequence[str]) -> None:
-    """Gives a network the averaged weights of a trained one of the same configuration; dropout may be another.
+@dataclass
+class TakenOver:
+    """What became of the weights of a model that training starts from."""
+
+    source: str
+    """The model."""
+
+    taken: int = 0
+    """Tensors that were taken over as they are."""
+
+    resized: list[str] = field(default_factory=list)
+    """Those that were taken over in part, or interpolated."""
+
+    new: list[str] = field(default_factory=list)
+    """Those that start anew."""
+
+    unused: list[str] = field(default_factory=list)
+    """The model's own that found no place."""
+
+    def describe(self) -> str:
+        """In words."""
+        text = f"starting from the averaged weights of {self.source}: {self.taken} tensors taken over"
+        for words, names in (("resized", self.resized), ("new", self.new), ("left out", self.unused)):
+            if names:
+                text += f"; {words}: {listed(names)}"
+        return text
+
+
+def start_from(source: str, model: nn.Module, experiment: ExperimentConfig, class_names: Sequence[str]) -> TakenOver:
+    """Gives a network what it can take over of the averaged weights of a trained one, and says what that was.
 
     Args:
         source: a run, a saved model, or the name of one, see `rin.load`.
-        model: what gets the weights.
+        model: what gets the weights; the others stay as they are.
         experiment: what is to be trained.
         class_names: of its data, in the order of their numbers.
 
     Raises:
-        RinError: there is no such model, or its network, what it predicts or its classes are others.
+        RinError: there is no such model, or its widths, heads or what it predicts are others.
     """
     begun = load(source, device="cpu")
-    rates = {name: getattr(experiment.model, name) for name in ("dropout_rate", "depth_drop_rate")}
-    diffusion = replace(experiment.diffusion, prediction=begun.diffusion.config.prediction)
-    as_it_was = replace(experiment, model=replace(begun.config, **rates), diffusion=diffusion)
-    if changed := differences(as_it_was, experiment):
+    _check(source, begun, experiment)
+    old, found = dict(begun.model.state_dict()), TakenOver(source)
+    with torch.no_grad():
+        for name, weight in model.state_dict().items():
+            before = old.pop(name, None)
+            fitted = None if before is None else _fitted(name, before, weight, begun, experiment.model, class_names)
+            if fitted is None:
+                found.new.append(name)
+                found.unused += [] if before is None else [name]
+                continue
+            weight.copy_(fitted)
+            if fitted is before:
+                found.taken += 1
+            else:
+                found.resized.append(name)
+    found.unused += list(old)
+    LOGGER.info("%s", found.describe())
+    return found
+
+
+def _check(source: str, begun: TrainedModel, experiment: ExperimentConfig) -> None:
+    pairs = {f"model.{name}": (getattr(begun.config, name), getattr(experiment.model, name)) for name in _SAME}
+    pairs["diffusion.prediction"] = (begun.diffusion.config.prediction, experiment.diffusion.prediction)
+    if is_set(begun.config.shape) != is_set(experiment.model.shape):
+        pairs["model.shape"] = (begun.config.shape, experiment.model.shape)
+    changed = [f"{name} was {before} and is {now}" for name, (before, now) in pairs.items() if before != now]
+    if changed:
         raise RinError(f"init_from {source}: its network is another ({'; '.join(changed)}): give the same options")
-    if begun.class_names and list(begun.class_names) != list(class_names):
-        raise RinError(
-            f"init_from {source}: its classes are {listed(begun.class_names)}, and those of the data are "
-            f"{listed(class_names)}: give data of the same classes"
-        )
-    model.load_state_dict(begun.model.state_dict())
-    LOGGER.info("starting from the averaged weights of %s", source)
+
+
+def _fitted(
+    name: str, before: Tensor, weight: Tensor, begun: TrainedModel, config: RINConfig, class_names: Sequence[str]
+) -> Tensor | None:
+    """What takes a weight's place: the one before as it is, or resized; None if it fits in no way."""
+    if name == _CLASSES and begun.class_names and list(begun.class_names) != list(class_names):
+        return _by_class(before, weight, begun.class_names, class_names)
+    if name == _POSITIONS and _grids(begun.config) != _grids(config):
+        return _interpolated(before, begun.config, config)
+    if name == _LATENTS and before.shape != weight.shape:
+        count = min(len(before), len(weight))
+        return torch.cat([before[:count], weight[count:]])
+    return before if before.shape == weight.shape else None
+
+
+def _by_class(
+    before: Float[Tensor, "e old"], weight: Float[Tensor, "e new"], old: Sequence[str], new: Sequence[str]
+) -> Float[Tensor, "e new"] | None:
+    """The embeddings of the classes that are known by their names, and new ones of the others."""
+    places: Mapping[str, int] = {name: place for place, name in enumerate(old)}
+    known = [name in places for name in new]
+    if not any(known):
+        return None
+    fitted = weight.clone()
+    for place, name in enumerate(new):
+        if known[place]:
+            fitted[:, place] = before[:, places[name]]
+    return fitted
+
+
+def _grids(config: RINConfig) -> tuple[int, ...]:
+    """Slots of frames, rows and columns of a network's tokens; of a set, how many there are."""
+    if is_set(config.shape):
+        return config.shape[:1]
+    each = config.temporal_patch_size
+    frames = (config.shape[1], config.num_context_frames) if is_video(config.shape) else (1,)
+    return (sum(-(-count // each) for count in frames), *config.grid)
+
+
+def _interpolated(before: Float[Tensor, "old d"], old: RINConfig, new: RINConfig) -> Float[Tensor, "new d"] | None:
+    """Positions over another grid, those of an image for every frame of a clip; None for other sets or frames."""
+    if is_set(old.shape):
+        return None
+    (slots, *grid), (new_slots, *new_grid) = _grids(old), _grids(new)
+    if slots not in (1, new_slots):
+        return None
+    frames = before.unflatten(0, (slots, *grid)).movedim(3, 1)  # (slots d rows columns)
+    smaller = any(one < other for one, other in zip(new_grid, grid, strict=True))
+    frames = F.interpolate(frames, tuple(new_grid), mode="bicubic", antialias=smaller)
+    return frames.movedim(1, 3).expand(new_slots, -1, -1, -1).reshape(-1, before.shape[1])

@@ -21,7 +21,7 @@ from rin.data.identity import changed_names, changes
 from rin.data.source import MapStyle
 from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, differences, to_dict
-from rin.init_from import start_from
+from rin.init_from import INIT_FROM, TakenOver, start_from
 from rin.model_files import CONFIG, network_name, stored_model, write_config
 from rin.nn import RIN
 from rin.nn.size import check_fits
@@ -126,15 +126,16 @@ def _train(
         wait_for_all()
         torch.manual_seed(experiment.seed)
         trained = RIN(experiment.model) if model is None else model
+        taken_over = None
         if experiment.init_from and checkpoint.latest(folder / checkpoint.FOLDER) is None:
-            start_from(experiment.init_from, trained, experiment, class_names)
+            taken_over = start_from(experiment.init_from, trained, experiment, class_names)
         trainer = Trainer(
             experiment.training, experiment.model.kind, trained, Diffusion(experiment.diffusion), data, folder,
             experiment.seed, experiment.data.flip,
         )  # fmt: skip
         trainer.resume()
         if is_first():  # nothing is written before everything has been checked
-            _write(folder, experiment, class_names, data, network)
+            _write(folder, experiment, class_names, data, network, taken_over)
             _tell(data, experiment, requested)
         trainer.run()
         wait_for_all()
@@ -217,6 +218,7 @@ def _write(
     class_names: tuple[str, ...],
     data: OpenedData,
     network: str | None,
+    taken_over: TakenOver | None,
 ) -> None:
     """Makes the folder this run's own, or says of the run there what it says of a new one."""
     config = stored_model(experiment.model, experiment.diffusion, class_names, network, data.values)
@@ -225,6 +227,8 @@ def _write(
         config[IDENTITY] = to_dict(data.identity)
     try:
         write_config(folder / CONFIG, config)
+        if taken_over is not None:
+            write_config(folder / INIT_FROM, dataclasses.asdict(taken_over))
     except OSError as error:
         raise RinError(f"cannot write the run to {folder}: {error}") from error
 

@@ -1,5 +1,6 @@
 """Training that starts from another model's weights."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -10,9 +11,11 @@ from torch import nn
 import rin
 from rin import RinError
 from rin.core.errors import StoppedError
+from rin.init_from import start_from
 from rin.training import trainer
 
 DIGITS = rin.preset("digits")
+CLASSES, POSITIONS = "condition.label.weight", "tokenizer.positions"
 
 
 def short(init_from="", num_steps=2, **changes):
@@ -70,9 +73,9 @@ def test_a_run_that_goes_on_needs_the_model_no_more_and_ends_as_the_uninterrupte
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model": replace(DIGITS.model, num_latents=8)}, "model.num_latents was 16 and is 8"),
-        ({"diffusion": replace(DIGITS.diffusion, prediction="x")}, "diffusion.prediction was"),
-        ({"data": replace(DIGITS.data, labels=False), "model": replace(DIGITS.model, num_classes=0)}, "num_classes"),
+        ({"model": replace(DIGITS.model, latent_dim=128)}, "model.latent_dim was 64 and is 128"),
+        ({"model": replace(DIGITS.model, num_heads=8)}, "model.num_heads was 4 and is 8"),
+        ({"diffusion": replace(DIGITS.diffusion, prediction="x")}, "diffusion.prediction was v and is x"),
     ],
 )
 def test_another_network_is_refused_before_anything_is_written(begun, tmp_path, changes, said):
@@ -81,11 +84,98 @@ def test_another_network_is_refused_before_anything_is_written(begun, tmp_path, 
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_other_classes_are_refused(begun, tmp_path):
+def taken_over(source, model, class_names=tuple("0123456789"), **changes):
+    """A new network that has taken over what it can, what it was before, and the account of it."""
+    torch.manual_seed(1)
+    network = rin.RIN(model)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = start_from(str(source), network, replace(DIGITS, model=model, **changes), class_names)
+    return network.state_dict(), before, found
+
+
+def test_nothing_is_new_in_the_same_network(begun):
+    old = rin.load(begun, device="cpu").model.state_dict()
+    weights, _, found = taken_over(begun, DIGITS.model)
+    assert all(torch.equal(weights[name], value) for name, value in old.items())
+    assert (found.taken, found.resized, found.new, found.unused) == (len(old), [], [], [])
+
+
+def test_classes_keep_their_embeddings_by_their_names(begun):
+    old = rin.load(begun, device="cpu").model.state_dict()[CLASSES]
+    weights, before, found = taken_over(begun, replace(DIGITS.model, num_classes=3), ("7", "cat", "0"))
+    assert torch.equal(weights[CLASSES][:, [0, 2]], old[:, [7, 0]])
+    assert torch.equal(weights[CLASSES][:, 1], before[CLASSES][:, 1])
+    assert found.resized == [CLASSES]
+    strangers, before, found = taken_over(begun, replace(DIGITS.model, num_classes=2), ("cat", "dog"))
+    assert torch.equal(strangers[CLASSES], before[CLASSES])
+    assert found.new == found.unused == [CLASSES]
+
+
+def test_classes_without_names_are_the_same_by_their_numbers(begun, tmp_path):
     model = rin.load(begun)
-    rin.TrainedModel(model.model, model.diffusion, model.config, tuple("9876543210")).save(tmp_path / "turned")
-    with pytest.raises(RinError, match="its classes are 9, 8, 7"):
-        rin.train(short(tmp_path / "turned"), tmp_path / "run")
+    rin.TrainedModel(model.model, model.diffusion, model.config).save(tmp_path / "nameless")
+    assert taken_over(tmp_path / "nameless", DIGITS.model)[2].resized == []
+
+
+def test_a_model_without_classes_gives_all_else(begun):
+    weights, _, found = taken_over(begun, replace(DIGITS.model, num_classes=0), ())
+    old = rin.load(begun, device="cpu").model.state_dict()
+    assert found.unused == [CLASSES, "condition.label.bias"]
+    assert found.resized == ["latents"], "the token of the class is a latent"
+    assert torch.equal(weights["latents"][: len(old["latents"])], old["latents"])
+
+
+def test_more_latents_and_blocks_begin_with_those_there_were(begun):
+    old = rin.load(begun, device="cpu").model.state_dict()
+    larger = replace(DIGITS.model, num_latents=32, compute_depth=(2, 1, 1, 1))
+    weights, before, found = taken_over(begun, larger)
+    assert torch.equal(weights["latents"][:14], old["latents"])
+    assert torch.equal(weights["latents"][14:], before["latents"][14:])
+    assert found.resized == ["latents"]
+    assert found.unused == []
+    assert all(name.startswith(("blocks.3.", "blocks.0.compute.1.")) for name in found.new)
+    smaller = replace(DIGITS.model, num_latents=8, compute_depth=(1,))
+    weights, _, found = taken_over(begun, smaller)
+    assert torch.equal(weights["latents"], old["latents"][:6])
+    assert all(name.startswith(("blocks.1.", "blocks.2.")) for name in found.unused)
+
+
+def test_positions_are_interpolated_over_another_grid(begun):
+    old = rin.load(begun, device="cpu").model.state_dict()[POSITIONS]
+    doubled, _, found = taken_over(begun, replace(DIGITS.model, shape=(1, 16, 16)))
+    assert found.resized == [POSITIONS]
+    expected = torch.nn.functional.interpolate(old.T.view(1, 32, 8, 8), (16, 16), mode="bicubic")
+    torch.testing.assert_close(doubled[POSITIONS], expected.flatten(2)[0].T)
+    halved, _, _ = taken_over(begun, replace(DIGITS.model, shape=(1, 4, 8)))
+    assert halved[POSITIONS].shape == (32, 32)
+    torch.testing.assert_close(halved[POSITIONS].mean(0), old.mean(0), rtol=0, atol=0.01)
+
+
+def test_every_frame_of_a_clip_begins_as_the_picture_did(begun):
+    old = rin.load(begun, device="cpu").model.state_dict()
+    weights, _, found = taken_over(begun, replace(DIGITS.model, shape=(1, 3, 8, 8)))
+    assert torch.equal(weights[POSITIONS], old[POSITIONS].repeat(3, 1))
+    assert found.new == []
+    assert torch.equal(weights["tokenizer.patch.weight"], old["tokenizer.patch.weight"])
+
+
+def test_other_patches_and_channels_start_anew_alone(begun):
+    for changes in ({"patch_size": 2}, {"shape": (3, 8, 8)}):
+        _, _, found = taken_over(begun, replace(DIGITS.model, **changes))
+        assert set(found.new) <= {"tokenizer.patch.weight", "tokenizer.read_out.weight", "tokenizer.read_out.bias"}
+        assert found.taken > 100
+
+
+def test_the_run_tells_what_was_taken_over(begun, tmp_path, caplog):
+    caplog.set_level("INFO", logger="rin")
+    model = replace(DIGITS.model, num_latents=20)
+    rin.train(short(begun, model=model, num_steps=1), tmp_path / "run")
+    (line,) = [line for line in caplog.messages if "tensors taken over" in line]
+    assert line.endswith("; resized: latents")
+    told = json.loads((tmp_path / "run" / "init_from.json").read_text())
+    assert told["resized"] == ["latents"]
+    rin.train(short(begun, model=model, num_steps=1), tmp_path / "run")  # nothing to do: it stays as it was
+    assert json.loads((tmp_path / "run" / "init_from.json").read_text()) == told
 
 
 def test_a_network_of_ones_own_gets_its_weights_by_oneself(begun, tmp_path):
