@@ -6,7 +6,7 @@ copies the code, changes one place, runs the tests that should notice, and print
 test notices makes the exit status 1.
 """
 
-from tests.mutants import diffusion, dropout, initial_weights, measures, network, optimiser, runs, sampling
+from tests.mutants import data, diffusion, dropout, initial_weights, measures, network, optimiser, runs, sampling
 
 MUTANTS = [
     *initial_weights.MUTANTS,
@@ -16,5 +16,6 @@ MUTANTS = [
     *dropout.MUTANTS,
     *diffusion.MUTANTS,
     *runs.MUTANTS,
+    *data.MUTANTS,
     *measures.MUTANTS,
 ]

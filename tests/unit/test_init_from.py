@@ -151,6 +151,24 @@ def test_positions_are_interpolated_over_another_grid(begun):
     torch.testing.assert_close(halved[POSITIONS].mean(0), old.mean(0), rtol=0, atol=0.01)
 
 
+def test_positions_of_a_grid_that_is_not_square_keep_their_places(tmp_path):
+    flat = replace(DIGITS.model, shape=(1, 4, 8))
+    network = rin.RIN(flat)
+    with torch.no_grad():
+        rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(8.0), indexing="ij")
+        network.tokenizer.positions[:, 0], network.tokenizer.positions[:, 1] = rows.flatten(), columns.flatten()
+    names = tuple("0123456789")
+    rin.TrainedModel(network, rin.Diffusion(DIGITS.diffusion), flat, names).save(tmp_path / "flat")
+    weights, _, _ = taken_over(tmp_path / "flat", replace(DIGITS.model, shape=(1, 8, 16)))
+    grid = weights[POSITIONS].view(8, 16, -1)
+    inner = grid[2:-2, 3:-3]  # away from the edges, where the interpolation bends
+    torch.testing.assert_close(inner[:, :, 0], inner[:, :1, 0].expand(-1, 10), rtol=0, atol=1e-5)
+    assert (grid[1:, 8, 0] - grid[:-1, 8, 0]).min() > 0
+    assert (grid[4, 1:, 1] - grid[4, :-1, 1]).min() > 0
+    assert 2.5 < grid[:, :, 0].max() < 3.6
+    assert 6.5 < grid[:, :, 1].max() < 7.6
+
+
 def test_every_frame_of_a_clip_begins_as_the_picture_did(begun):
     old = rin.load(begun, device="cpu").model.state_dict()
     weights, _, found = taken_over(begun, replace(DIGITS.model, shape=(1, 3, 8, 8)))

@@ -104,6 +104,20 @@ def test_a_folder_of_columns_has_names_and_splits(tmp_path):
     assert everything(opened(tmp_path / "set" / "train", (1, 4, 4)))[1].tolist() == [0, 1] * 6
 
 
+@pytest.mark.parametrize("memory_gib", [4.0, 0.0], ids=["in memory", "in place"])
+def test_an_example_keeps_its_class_when_some_are_held_out(tmp_path, memory_gib):
+    numbers = np.arange(200)
+    np.savez(tmp_path / "a.npz", images=numbers.astype(np.uint8).reshape(-1, 1, 1, 1), labels=numbers % 7)
+    data = opened(tmp_path / "a.npz", (1, 1, 1), num_held_out=20, memory_gib=memory_gib)
+    seen = []
+    for part in (data.training, data.held_out):
+        x, labels = part.get(torch.arange(len(part)).flip(0))
+        assert torch.equal(labels, x.flatten().long() % 7)
+        seen += x.flatten().tolist()
+    assert sorted(seen) == list(range(200))
+    assert len(data.held_out) == 20
+
+
 def test_what_is_no_array_set_is_none(tmp_path):
     np.save(tmp_path / "x.npz.txt.npy", np.zeros(2))
     assert are_arrays(str(tmp_path / "x.npz.txt.npy"))

@@ -1,0 +1,58 @@
+"""Arrays, what their numbers mean, and weights that are taken over."""
+
+from tests.mutants.mutant import Mutant, nn
+
+ARRAYS, INIT_FROM = "tests/unit/data/test_arrays.py::", "tests/unit/test_init_from.py::"
+
+MUTANTS = [
+    Mutant(
+        "classes-of-other-examples",
+        "data/arrays.py",
+        "return torch.from_numpy(taken), self.labels[index]",
+        "return torch.from_numpy(taken), self.labels[rows]",
+        "an example keeps its class when some are held out",
+        (f"{ARRAYS}test_an_example_keeps_its_class_when_some_are_held_out",),
+        quick=True,
+    ),
+    Mutant(
+        "whole-numbers-cut-off",
+        "core/values.py",
+        "else x.round().astype(dtype)",
+        "else x.astype(dtype)",
+        "samples are rounded to the nearest level",
+        (f"{ARRAYS}test_other_numbers_are_seen_in_their_range_and_given_back_in_their_type",),
+    ),
+    Mutant(
+        "a-set-is-its-own-neighbour",
+        "evaluation/sets.py",
+        ".fill_diagonal_(torch.inf)",
+        "",
+        "the nearest set is another one",
+        ("tests/unit/evaluation/test_sets.py::test_quality_of_sets_on_a_line",),
+    ),
+    Mutant(
+        "classes-by-their-numbers",
+        "init_from.py",
+        "fitted[:, place] = before[:, places[name]]",
+        "fitted[:, place] = before[:, place]",
+        "a class that is taken over is known by its name",
+        (f"{INIT_FROM}test_classes_keep_their_embeddings_by_their_names",),
+        quick=True,
+    ),
+    Mutant(
+        "positions-by-rows-alone",
+        "init_from.py",
+        "before.unflatten(0, (slots, *grid)).movedim(3, 1)",
+        "before.unflatten(0, (slots, *reversed(grid))).movedim(3, 1)",
+        "positions are interpolated over rows and columns as they lie",
+        (f"{INIT_FROM}test_positions_of_a_grid_that_is_not_square_keep_their_places",),
+    ),
+    Mutant(
+        "attention-in-bfloat16-where-it-is-trained",
+        "nn/attention.py",
+        "if self.training and self.float32_on_cpu",
+        "if False and self.float32_on_cpu",
+        "a CPU trains attention in float32",
+        (nn("test_under_a_cpus_autocast_attention_and_mixing_compute_in_float32"),),
+    ),
+]
