@@ -236,7 +236,8 @@ def _write(
 def _tell(data: OpenedData, experiment: ExperimentConfig, requested: ExperimentConfig) -> None:
     """Says what was found, and what was not used and why."""
     names, kind = data.training.class_names, experiment.model.kind.noun
-    classes = f"{len(names)} classes ({listed(names)})" if names else "no classes"
+    what = "captions" if experiment.model.caption_length else "classes"
+    classes = f"{len(names)} {what} ({listed(names)})" if names else f"no {what}"
     beside = f", {len(data.pictures)} pictures beside them" if data.pictures is not None else ""
     LOGGER.info(
         "found in %s: %d %s to train on, %d held out%s, %s",
@@ -248,5 +249,5 @@ def _tell(data: OpenedData, experiment: ExperimentConfig, requested: ExperimentC
         LOGGER.warning("%s", note)
     if requested.model.num_classes and requested.data.labels and not names:
         LOGGER.warning("so the model has none either, though model.num_classes is %d", requested.model.num_classes)
-    elif names and not experiment.model.num_classes:
+    elif names and not (experiment.model.num_classes or experiment.model.caption_length):
         LOGGER.warning("these classes are not used: model.num_classes is 0")

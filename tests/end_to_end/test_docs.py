@@ -32,6 +32,7 @@ PATCHES = {
     "moving-shapes": 16,
     "moving-shapes-64": 16,
     "points": 1,
+    "captions": 3,
 }
 EVERY_COMMAND, EVERY_ONE_OF_MANY, EVERY_OTHER = (
     list(dict.fromkeys(line for page in PAGES for line in found(page.read_text("utf-8"))))
@@ -91,6 +92,7 @@ def workspace(tmp_path_factory):
         "rin train kinetics-600 --data.path path/to/videos --out runs/clips",
         "rin train small-32 --data.path path/to/arrays.npz --out runs/arrays",
         "rin train points --out runs/points",
+        "rin train captions --out runs/captions",
         "rin evaluate samples.npz --features features.pt --reference path/to/images --keep-reference reference.npz",
     ):
         run(command, folder, as_it_is=True)
@@ -113,6 +115,8 @@ def run(command, folder, as_it_is=False, processes=1):
     if name == "train" and not {"--help", "--dry-run"} & set(words):
         words[words.index("--out") + 1] = str(made / words[words.index("--out") + 1])
         toy = TOY | {"model.patch_size": PATCHES[words[0]]}
+        if words[0] == "captions":
+            toy |= {"model.num_latents": 52, "model.caption_length": 48}
         if "shapes" in words[0]:
             toy |= {"data.moving_shapes.num_clips": 20}
         words += [word for key, value in toy.items() for word in (f"--{key.replace('_', '-')}", str(value))]

@@ -15,6 +15,7 @@ from rin.core.errors import RinError
 from rin.core.files import check_writable, written_whole
 from rin.core.launch import processes
 from rin.core.names import printable
+from rin.evaluation.captions import describe_captions, measured_captions
 from rin.evaluation.features import FeatureNetwork, feature_network
 from rin.evaluation.images import (
     Samples,
@@ -38,6 +39,9 @@ from rin.training import checkpoint
 
 _CLIPS, _PICTURES = 256, 10_000
 
+_SENTENCES = 500
+"""Pictures of sentences that were trained on, and of such that were not, if nothing is said."""
+
 _MATCHED = 100
 """Sets a side whose earth mover's distances are worked out, which takes long."""
 
@@ -53,6 +57,8 @@ class EvaluateArguments:
     Clips of a run on moving-shapes: how far each predicted shape is from where it must be, by frame, beside the same
     of copying the last given frame and of going on without bounces. With --features: the Frechet video distance (FVD)
     to held-out clips.
+
+    Pictures of a run on the generated set captions: how many show what their sentence says.
 
     Sets of points and signals of a run, beside those that it holds out: 1-nearest-neighbour accuracy, coverage and
     minimum matching distance; of sets by the Chamfer distance and, where SciPy is installed, by the earth mover's, of
@@ -127,6 +133,8 @@ def _evaluate(chosen: EvaluateArguments) -> None:
         results, lines = _of_clips(chosen, trained, network)
     elif trained is not None and (trained.kind.is_set or (trained.kind.is_signal and network is None)):
         results, lines = _of_sets(chosen, trained)
+    elif trained is not None and network is None and trained.kind.caption_length:
+        results, lines = _of_captions(chosen, trained)
     elif network is None:
         no_model = "" if trained is not None else f"{chosen.run} is neither a run nor a saved model, and "
         raise RinError(f"{no_model}pictures are measured through a feature network: give one with --features")
@@ -181,6 +189,22 @@ def _of_sets(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict[str
         **sampling_protocol(trained, options),
     }
     return results, [f"{results['num']} {trained.kind.noun} of {printable(chosen.run)}", describe_sets(results)]
+
+
+def _of_captions(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict[str, Any], list[str]]:
+    run = model_folder(chosen.run)
+    experiment = read_experiment(run) if (run / CONFIG).is_file() else None
+    if experiment is None or experiment.data.path != "captions":
+        raise RinError(
+            "what a caption says can be told of the generated set captions alone; other pictures are measured through "
+            "a feature network: give one with --features"
+        )
+    options, num = chosen.sampling.options, _SENTENCES if chosen.num is None else chosen.num
+    if num < 1:
+        raise RinError(f"--num {num}: take 1 or more")
+    found = measured_captions(trained, run, experiment, num, **options)
+    results = {"run": chosen.run, **found, **sampling_protocol(trained, options)}
+    return results, [printable(chosen.run), describe_captions(found)]
 
 
 def _of_pictures(

@@ -52,6 +52,9 @@ class SampleArguments:
     classes: str | None = None
     """Classes by number or name, as in 0-9 or 3,5 or cat,dog; all if the model has any."""
 
+    prompt: str | None = None
+    """A caption of what to draw, for models that have learned from captions."""
+
     num: int | None = None
     """How many, spread evenly over the classes; if absent 64 pictures or 8 clips."""
 
@@ -76,6 +79,8 @@ def _sample(chosen: SampleArguments) -> None:
         raise RinError(f"--num {num}: take 1 or more")
     classes = parse_classes(chosen.classes, trained)
     labels = spread_labels(classes, num) if classes else None
+    if chosen.prompt is not None and not kind.caption_length:
+        raise RinError("--prompt is for models that have learned from captions, and this one has not: leave it out")
     columns = num // len(classes) if len(classes) > 1 and num % len(classes) == 0 else None  # one row a class
     num_frames = _num_frames(chosen, kind)
     check_output(chosen.out, kind.shape, num, kind.num_context_frames + num_frames, columns)
@@ -84,7 +89,12 @@ def _sample(chosen: SampleArguments) -> None:
     if shows_denoising(chosen.out, kind.shape):
         denoising = _Denoising(trained.diffusion.config.num_steps if sampling.num_steps is None else sampling.num_steps)
     samples = trained.sample(
-        labels, num, context=context, num_frames=num_frames, callback=denoising, **sampling.options
+        labels if chosen.prompt is None else chosen.prompt,
+        num,
+        context=context,
+        num_frames=num_frames,
+        callback=denoising,
+        **sampling.options,
     )
     moments = [] if denoising is None else denoising.moments(num)
     if is_first():

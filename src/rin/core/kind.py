@@ -1,11 +1,14 @@
 """The kind of data that a model works on, by shape: the one place that tells images, video and sets apart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+import torch
 
 from rin.core.denoiser import Condition
 from rin.core.pixels import to_floats
 from rin.core.shapes import Examples, Labels, Stored
+from rin.core.texts import Texts, byte_tokens, text_bytes
 
 
 def is_video(shape: Sequence[int]) -> bool:
@@ -43,6 +46,12 @@ class Kind:
 
     num_condition_tokens: int = 0
     """Tokens of an embedding condition; 0 for none."""
+
+    caption_length: int = 0
+    """Bytes of a caption; 0 where there are none. Labels are then places in `texts`."""
+
+    texts: Texts | None = field(default=None, compare=False)
+    """The captions that labels stand for."""
 
     @property
     def is_video(self) -> bool:
@@ -90,6 +99,25 @@ class Kind:
         """The shape of a clip of so many frames (c f h w)."""
         return (self.shape[0], num_frames, *self.shape[2:])
 
+    def reading(self, texts: Sequence[str], device: torch.device | None = None) -> "Kind":
+        """The same kind, whose labels stand for these captions.
+
+        Raises:
+            RinError: one is longer than the model reads.
+        """
+        if not self.caption_length:
+            return self
+        return replace(self, texts=text_bytes(texts, self.caption_length).to(device))
+
+    def condition(self, labels: Labels | None, context: Examples | None = None) -> Condition:
+        """The condition of examples of some labels (b), -1 for none; None of a model without classes and captions."""
+        if not self.caption_length:
+            return Condition(labels=labels if self.num_classes else None, context=context)
+        if labels is None or self.texts is None or not len(self.texts):
+            return Condition(context=context)
+        texts = torch.where(labels[:, None] >= 0, self.texts[labels.clamp(min=0)], 0)
+        return Condition(embeddings=byte_tokens(texts), embedding_mask=texts > 0, context=context)
+
     def examples(self, stored: Stored, labels: Labels) -> tuple[Examples, Condition]:
         """Data as the model learns from it, in [-1, 1], and its condition.
 
@@ -101,10 +129,9 @@ class Kind:
             labels: their classes, -1 for none (b).
         """
         x = stored if stored.is_floating_point() else to_floats(stored)
-        known = labels if self.num_classes else None
         if not self.is_video:
-            return x, Condition(labels=known)
+            return x, self.condition(labels)
         if is_image(stored.shape[1:]):
-            return x[:, :, None], Condition(labels=known)
+            return x[:, :, None], self.condition(labels)
         context = x[:, :, : self.num_context_frames] if self.num_context_frames else None
-        return x[:, :, self.num_context_frames :], Condition(labels=known, context=context)
+        return x[:, :, self.num_context_frames :], self.condition(labels, context)

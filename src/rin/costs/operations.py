@@ -109,9 +109,7 @@ def example_inputs(config: RINConfig, batch: int) -> tuple[Tensor, Tensor, Condi
     """Noisy data, gamma and a full condition for a network, of no matter what numbers, on the default device."""
     condition = Condition(
         labels=torch.zeros(batch, dtype=torch.int64) if config.num_classes else None,
-        embeddings=torch.zeros(batch, config.num_condition_tokens, config.condition_dim)
-        if config.num_condition_tokens
-        else None,
+        embeddings=torch.zeros(batch, *config.embedding_shape) if config.embedding_shape[0] else None,
         context=torch.zeros(batch, config.shape[0], config.num_context_frames, *config.shape[2:])
         if config.num_context_frames
         else None,

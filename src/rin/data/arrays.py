@@ -1,12 +1,13 @@
 """Arrays of NumPy's as data sets: .npy and .npz files, and folders of .npy columns, read in place.
 
-A folder, or each split's folder in it, has `x.npy`, and may have `labels.npy` and `class_names.txt`, a name a line. An
-.npz has `images` or `x`, and may have `labels` and `class_names`; with splits `train_images`, `val_images`,
-`test_images` and the same of the others, as MedMNIST's files have them.
+A folder, or each split's folder in it, has `x.npy`, and may have `labels.npy` and `class_names.txt`, a name a line, or
+`captions.txt`, a caption a line. An .npz has `images` or `x`, and may have `labels` and `class_names`, or `captions`;
+with splits `train_images`, `val_images`, `test_images` and the same of the others, as MedMNIST's files have them.
+Captions are classes, by their text: as many as there are different ones.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,14 +28,20 @@ from rin.data.decoding import Shape, printable
 from rin.data.encoded import Encoded, numbered_classes
 from rin.data.media_sets import MediaInMemory
 
-X, LABELS, NAMES = "x.npy", "labels.npy", "class_names.txt"
+X, LABELS, NAMES, CAPTIONS = "x.npy", "labels.npy", "class_names.txt", "captions.txt"
 
 _SPLITS = ("train", "val", "test")
 _NUMBERS = "biuf"
 _NPZ = {
     f"{split}{name}": kinds
     for split in ("", *(f"{split}_" for split in _SPLITS))
-    for name, kinds in (("images", _NUMBERS), ("x", _NUMBERS), ("labels", "iu"), ("class_names", "U"))
+    for name, kinds in (
+        ("images", _NUMBERS),
+        ("x", _NUMBERS),
+        ("labels", "iu"),
+        ("class_names", "U"),
+        ("captions", "U"),
+    )
 }
 """The arrays of an .npz that are looked at, and the kinds of numbers that they may have."""
 
@@ -113,10 +120,9 @@ def open_arrays(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         return _splits_of_npz(path, config, shape)
     if path.is_file():
         return {config.split: partial(_opened, _mapped(path), None, (), path, config, shape)}
-    return {
-        name or config.split: partial(_opened_folder, folder, config, shape)
-        for name, folder in _columns(path, config.split).items()
-    }
+    folders = _columns(path, config.split)
+    every = _texts([text for folder in folders.values() for text in _lines(folder / CAPTIONS)])
+    return {name: partial(_opened_folder, folder, every, config, shape) for name, folder in folders.items()}
 
 
 def kept_in_memory(media: ArrayMedia, memory_gib: float) -> ArrayMedia | MediaInMemory:
@@ -135,10 +141,25 @@ def _columns(folder: Path, split: str) -> dict[str, Path]:
     return {inner.name: inner for inner in sorted(folder.iterdir()) if (inner / X).is_file()}
 
 
-def _opened_folder(folder: Path, config: DataConfig, shape: Shape) -> ArrayMedia:
+def _opened_folder(folder: Path, every: dict[str, int], config: DataConfig, shape: Shape) -> ArrayMedia:
     labels = _mapped(folder / LABELS) if (folder / LABELS).is_file() else None
-    names = (folder / NAMES).read_text(encoding="utf-8").splitlines() if (folder / NAMES).is_file() else []
-    return _opened(_mapped(folder / X), labels, tuple(names), folder / X, config, shape)
+    names = tuple(_lines(folder / NAMES))
+    if labels is None and (captions := _lines(folder / CAPTIONS)):
+        labels, names = np.array([every[text] for text in captions]), tuple(every)
+    return _opened(_mapped(folder / X), labels, names, folder / X, config, shape)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file; none if there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise RinError(f"cannot read {printable(path)}: {error}") from error
+
+
+def _texts(captions: Iterable[str]) -> dict[str, int]:
+    """The different captions of all splits, each with its number as a class."""
+    return {text: number for number, text in enumerate(sorted(set(captions)))}
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -155,6 +176,7 @@ def _splits_of_npz(path: Path, config: DataConfig, shape: Shape) -> dict[str, Ca
             raise ValueError("it has no array `images` or `x`, and none of a split, as in `train_images`")
 
     arrays = read_npz(path, _NPZ, check, f"cannot read {printable(path)}")
+    every = _texts(text for name in arrays if name.endswith("captions") for text in arrays[name].tolist())
     splits: dict[str, Callable[[], Encoded]] = {}
     for prefix, split in (("", config.split), *((f"{name}_", name) for name in _SPLITS)):
         x = arrays.get(f"{prefix}images", arrays.get(f"{prefix}x"))
@@ -162,7 +184,10 @@ def _splits_of_npz(path: Path, config: DataConfig, shape: Shape) -> dict[str, Ca
             names = arrays.get(f"{prefix}class_names", arrays.get("class_names", np.array([], "U1")))
             labels = arrays.get(f"{prefix}labels")
             labels = None if labels is None or not labels.size else labels  # our own files without labels have none
-            splits[split] = partial(_opened, x, labels, tuple(names.tolist()), path, config, shape)
+            captions, names = arrays.get(f"{prefix}captions"), tuple(names.tolist())
+            if labels is None and captions is not None:
+                labels, names = np.array([every[text] for text in captions.flatten().tolist()], int), tuple(every)
+            splits[split] = partial(_opened, x, labels, names, path, config, shape)
     return splits
 
 

@@ -11,6 +11,7 @@ BUILT_IN = {
     "digits": "rin.toys.digits",
     "moving-shapes": "rin.toys.moving_shapes",
     "points": "rin.toys.points",
+    "captions": "rin.toys.captions",
 }
 """The sets that need no path, and the modules that make them."""
 

@@ -73,9 +73,9 @@ def _check_embeddings(config: RINConfig, condition: Condition, batch: int) -> No
         if mask is not None:
             raise RinError("embedding_mask was given without embeddings: give both, or neither")
         return
-    if not config.num_condition_tokens:
+    if not config.embedding_shape[0]:
         raise RinError("embeddings were given to a model without condition tokens (num_condition_tokens is 0)")
-    needed = (batch, config.num_condition_tokens, config.condition_dim)
+    needed = (batch, *config.embedding_shape)
     if embeddings.shape != needed or not embeddings.is_floating_point():
         raise RinError(
             f"embeddings are {_kind(embeddings)} {tuple(embeddings.shape)}: floats of shape {needed} are needed"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rin.core.configs import check_fields
 from rin.core.errors import RinError
 from rin.core.kind import Kind, is_image, is_set, is_signal, is_video
+from rin.core.texts import NUM_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,9 @@ class RINConfig:
 
     condition_dim: int = 0
     """Width of those tokens."""
+
+    caption_length: int = 0
+    """Bytes of a caption that the network reads, in place of a class: each is a latent. 0 for none."""
 
     num_latents: int = 128
     """Latents m, those for the noise level and the condition among them."""
@@ -118,6 +122,10 @@ class RINConfig:
                 f"model.num_latents {self.num_latents} leaves no latent beside the noise level and the condition: "
                 f"take more than {self.num_latents - self.num_learned_latents}"
             )
+        if self.caption_length and (self.num_condition_tokens or self.num_classes):
+            raise RinError(
+                "model.caption_length takes the place of model.num_classes and model.num_condition_tokens: take 0"
+            )
         if bool(self.num_condition_tokens) != bool(self.condition_dim):
             raise RinError("model.num_condition_tokens and model.condition_dim go together: give both or neither")
 
@@ -144,6 +152,7 @@ class RINConfig:
             "num_classes",
             "num_condition_tokens",
             "condition_dim",
+            "caption_length",
             "interface_mlp_ratio",
         ):
             if getattr(self, name) < 0:
@@ -163,6 +172,7 @@ class RINConfig:
             num_classes=self.num_classes,
             num_context_frames=self.num_context_frames,
             num_condition_tokens=self.num_condition_tokens,
+            caption_length=self.caption_length,
         )
 
     @property
@@ -179,7 +189,14 @@ class RINConfig:
     @property
     def num_condition_latents(self) -> int:
         """Latents that hold the noise level and the condition."""
-        return 1 + (self.num_classes > 0) + self.num_condition_tokens
+        return 1 + (self.num_classes > 0) + self.embedding_shape[0]
+
+    @property
+    def embedding_shape(self) -> tuple[int, int]:
+        """How many tokens the embedding condition has and how wide they are: a caption's bytes, or as configured."""
+        if self.caption_length:
+            return self.caption_length, NUM_BYTES + self.caption_length
+        return self.num_condition_tokens, self.condition_dim
 
     @property
     def num_learned_latents(self) -> int:

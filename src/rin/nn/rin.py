@@ -59,7 +59,7 @@ class RIN(nn.Module):
         self.tokenizer = make_tokenizer(config) if tokenizer is None else tokenizer
         self.latents = nn.Parameter(torch.empty(config.num_learned_latents, e))
         self.noise_level = NoiseLevelEmbedding(e, config.gamma_scale)
-        self.condition = ConditionEmbedding(e, config.num_classes, config.num_condition_tokens, config.condition_dim)
+        self.condition = ConditionEmbedding(e, config.num_classes, *config.embedding_shape)
         self.self_conditioning = LatentSelfConditioning(MLP(e, config.latent_mlp_ratio), e, NORM_EPS)
         self.blocks = nn.ModuleList([make_block(config, depth) for depth in config.compute_depth])
         self.initialise()

@@ -25,7 +25,8 @@ def num_parameters(config: RINConfig) -> int:
     tokenizer = _linear(values, d) + 2 * d + positions + 2 * d + _linear(d, values)
     noise_level = _linear(e // 4, e) + _linear(e, e)
     label = _linear(config.num_classes, e) if config.num_classes else 0
-    token = _linear(config.condition_dim, e) if config.num_condition_tokens else 0
+    embedded, width = config.embedding_shape
+    token = _linear(width, e) if embedded else 0
     self_conditioning = _mlp(e, ratio) + 2 * e
     read, write = _cross(e, d, ratio), _cross(d, e, config.interface_mlp_ratio)
     compute = 2 * e + _attention(e, e) + _mlp(e, ratio)
@@ -41,7 +42,7 @@ def num_values(config: RINConfig) -> int:
     data = tokens * _patch_values(config)
     interface = tokens * config.interface_dim * (1 + max(1, config.interface_mlp_ratio))
     latents = config.num_latents * config.latent_dim * (1 + config.latent_mlp_ratio)
-    return 2 * data + interface + latents + config.num_classes + config.num_condition_tokens * config.condition_dim
+    return 2 * data + interface + latents + config.num_classes + math.prod(config.embedding_shape)
 
 
 def num_pairs(config: RINConfig) -> int:

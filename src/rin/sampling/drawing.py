@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rin.core.compute import device_of
-from rin.core.denoiser import Condition, Denoiser
+from rin.core.denoiser import Denoiser
 from rin.core.distributed import gather, rank, world_size
 from rin.core.errors import RinError
 from rin.core.kind import Kind
@@ -173,7 +173,7 @@ class _Drawing:
     ) -> Iterable[SamplingStep]:
         request, where = self.request, device_of(self.model)
         labels = None if request.labels is None else torch.tensor([request.labels[place] for place in share.places])
-        condition = Condition(labels=labels, context=context).to(where)
+        condition = self.kind.condition(labels, context).to(where)
         options: SamplingOptions = {**self.options, "seeds": request.seeds[share.places], "block": block}
         return self.diffusion.steps(self.model, (len(share.places), *shape), condition, **options)
 

@@ -25,6 +25,7 @@ from rin.sampling.requests import (
     count_of,
     label_list,
     seeds_of,
+    text_list,
 )
 
 _ARGUMENTS = (
@@ -70,8 +71,8 @@ class Pipeline:
         any number, batch size and number of processes.
 
         Args:
-            labels: the class of each sample, by number or name, or one for all; None for a model without classes, or
-                for unconditional samples of a model whose labels were dropped at times in training.
+            labels: the class of each sample, by number or name, or its caption, or one for all; None for a model
+                without classes, or for unconditional samples of one whose labels were dropped at times in training.
             num: how many; if None, as many as there are labels, seeds or clips to go on from, 1 without these.
             seed: of the noise, from 0 to below 2**31; 0 if None.
             seeds: a seed a sample, instead: each sample is the first of its seed.
@@ -101,7 +102,7 @@ class Pipeline:
         check_options(options, SampleOptions.__annotations__, _ARGUMENTS)
         if num is not None:
             num = whole_number("num", num, least=1)
-        classes = label_list(labels, self.kind.num_classes, self.class_names, num)
+        kind, classes = self._asked(labels, num)
         given = _in_8_bits(context)
         check_context(self.kind, given)
         count = count_of(num, labels=classes, context=given, seeds=seeds)
@@ -121,9 +122,19 @@ class Pipeline:
             batch_size=whole_number("batch_size", batch_size, least=1),
         )
         return draw(
-            self.model, self.diffusion, self.kind, request, callback,
+            self.model, self.diffusion, kind, request, callback,
             bfloat16=uses_bfloat16(precision, where), compile=compiles(compile, where), **options,
         )  # fmt: skip
+
+    def _asked(self, labels: LabelsLike | None, num: int | None) -> tuple[Kind, list[int] | None]:
+        """The labels as numbers, and a kind that knows what they stand for where they are captions."""
+        if not self.kind.caption_length:
+            return self.kind, label_list(labels, self.kind.num_classes, self.class_names, num)
+        texts = text_list(labels, num)
+        if texts is None:
+            return self.kind, None
+        every = list(dict.fromkeys(texts))
+        return self.kind.reading(every), [every.index(text) for text in texts]
 
 
 def _in_8_bits(context: object) -> Clips | None:

@@ -45,6 +45,10 @@ def draw_previews(pipeline: Pipeline, data: OpenedData, seed: int, precision: Pr
     if not kind.is_video:
         count = GRID_COLUMNS * (min(classes, GRID_ROWS) if classes else GRID_ROWS)
         labels = [number // GRID_COLUMNS for number in range(count)] if classes else None
+        if kind.caption_length:
+            shown = data.held_out if len(data.held_out) else data.training
+            places = shown.get(torch.arange(GRID_ROWS) % len(shown))[1].tolist()
+            labels = [shown.class_names[place] if place >= 0 else "" for place in places for _ in range(GRID_COLUMNS)]
         drawn = pipeline.sample(labels, count, seed=seed, precision=precision, compile="off")
         shown = plots(drawn) if is_plotted(kind.shape) else to_pictures(drawn)
         return Previews(grid(shown, GRID_COLUMNS), None)

@@ -18,7 +18,7 @@ from rin.diffusion import DiffusionConfig
 from rin.diffusion.checks import whole_number
 
 LabelsLike = int | str | np.generic | Sequence[Any] | npt.NDArray[Any] | Tensor
-"""Classes by number or by name: one for all samples, or a list, an array or a tensor with one a sample."""
+"""Classes by number or by name, or captions: one for all samples, or a list, an array or a tensor with one a sample."""
 
 SeedsLike = Sequence[Any] | npt.NDArray[Any] | Tensor
 """A seed a sample."""
@@ -46,6 +46,24 @@ def label_list(
     numbers = [_class_number(value, class_names) for value in values]
     check_labels(numbers, num_classes)
     return numbers
+
+
+def text_list(texts: object, num: int | None = None) -> list[str] | None:
+    """Captions, one a sample; None stays None.
+
+    Args:
+        texts: a text for all samples, or a list with one a sample.
+        num: how many samples a single text is for; None for one.
+
+    Raises:
+        RinError: they are no texts.
+    """
+    if texts is None:
+        return None
+    every: Any = [texts] * (1 if num is None else num) if isinstance(texts, str) else texts
+    if not isinstance(every, Sequence) or not all(isinstance(text, str) for text in every):
+        raise RinError("this model draws by captions: give a text for all samples, or a list with one a sample")
+    return list(every)
 
 
 def _class_number(value: object, class_names: Sequence[str]) -> int:
@@ -107,12 +125,15 @@ def check_conditioned(kind: Kind, diffusion: DiffusionConfig, labels: Sequence[i
         RinError: labels or embeddings are missing.
     """
     if guidance and labels is None:
-        way_out = "give labels, or leave it at 0" if kind.num_classes else "this model has no classes: leave it at 0"
+        has_any = kind.num_classes or kind.caption_length
+        way_out = "give labels, or leave it at 0" if has_any else "this model has no classes: leave it at 0"
         raise RinError(f"guidance {guidance} does nothing without labels: {way_out}")
     if diffusion.label_drop_rate:
         return
     if kind.num_classes and labels is None:
         raise RinError("this model has never gone without its class in training (label_drop_rate 0): give labels")
+    if kind.caption_length and labels is None:
+        raise RinError("this model has never gone without its caption in training (label_drop_rate 0): give texts")
     if kind.num_condition_tokens:
         raise RinError(
             "this model has never gone without its embeddings in training (label_drop_rate 0), and they cannot be "

@@ -87,9 +87,10 @@ class Trainer:
     ) -> None:
         check_condition(kind)
         check_keeps_all(model)
-        self.config, self.kind, self.diffusion = config, kind, diffusion
+        self.config, self.diffusion = config, diffusion
         self.folder, self.seed, self.flip = folder, seed, flip
         self.device = device()
+        self.kind = kind.reading(data.training.class_names, self.device)
         self.parts = local_places(config.batch_size, config.accumulation_steps)
         self.data = dataclasses.replace(
             data, training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
