@@ -86,6 +86,7 @@ def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
     patch = f"{config.patch_size} x {config.patch_size}"
     if is_video(config.shape):
         patch = f"{config.temporal_patch_size} x {patch}"
+    classes = str(config.num_classes or "none")
     return {
         "example": " x ".join(map(str, config.shape)),
         "patch": "none" if is_set(config.shape) else patch,
@@ -93,7 +94,7 @@ def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
         "latents": f"{price.latents} x {config.latent_dim}",
         "compute layers a block": ", ".join(map(str, config.compute_depth)),
         "heads": f"{config.num_heads}, read and write {config.num_read_write_heads}",
-        "classes": str(config.num_classes or "none"),
+        "classes": f"captions of {config.caption_length} bytes" if config.caption_length else classes,
         "parameters": f"{price.parameters:,} (counted)",
         "operations": f"{price.operations / 1e9:.4g} G a forward pass of one example (counted, 2 a multiply-add)",
     }
