@@ -63,7 +63,7 @@ MODELS = {
         data="CIFAR-10 (A. Krizhevsky, *Learning multiple layers of features from tiny images*, 2009): 50,000 pictures "
         "of ten classes, of which 512 are held out. The set has no licence of its own; its pictures are from the web.",
         picture="samples.png",
-        sampling=("--num", "100"),
+        sampling=("--num", "100", "--guidance", "1"),
         evaluation=("--num", "10000"),
     ),
 }  # fmt: skip
