@@ -67,8 +67,8 @@ MODELS = {
         picture="samples.png",
         sampling=("--num", "100", "--guidance", "1"),
         evaluation=("--num", "1000", "--guidance", "1"),
-        remark="The features are those of a small network trained on CIFAR-10 (its SHA-256 is in measures.json), and not "
-        "Inception's: these figures compare with one another, and with no published FID.",
+        remark="The features are those of a small network trained on CIFAR-10 (its SHA-256 is in measures.json), and "
+        "not Inception's: these figures compare with one another, and with no published FID.",
     ),
 }  # fmt: skip
 
