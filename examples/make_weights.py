@@ -133,7 +133,6 @@ def what_was_trained(folder: Path) -> dict[str, Any]:
         "updates": lines[-1]["step"],
         "batch_size": experiment["training"]["batch_size"],
         "hours": round(seconds / 3600, 2),
-        "threads": torch.get_num_threads(),
         "processor": processor(),
         "torch": torch.__version__.partition("+")[0],
         "held_out_loss": {line["step"]: line["held_out_loss"] for line in lines if "held_out_loss" in line},
@@ -153,7 +152,7 @@ def card(name: str, model: Model, drawing: str, shown: str, runs: list[dict[str,
     parameters = num_parameters(rin.preset(name).model)
     trained = "".join(
         f"\n| {number} | {run['seed']} | {run['updates']:,} of {run['batch_size']} | {run['hours']:.1f} | "
-        f"{run['threads']} | {run['processor']} | {run['torch']} | {list(run['held_out_loss'].values())[-1]:.4f} |"
+        f"{run['processor']} | {run['torch']} | {list(run['held_out_loss'].values())[-1]:.4f} |"
         for number, run in enumerate(runs, 1)
     )
     return f"""\
@@ -172,8 +171,8 @@ Draws {model.draws}. {parameters / 1e6:.2f} M parameters, kept in 16 bits.
 **Training.** `python examples/make_weights.py {name}`, which is `rin train {name}`; each further run, with `--further`,
 starts from the weights of the one before.
 
-| run | seed | updates | hours | threads | processor | PyTorch | held-out loss |
-|---|---|---|---|---|---|---|---|{trained}
+| run | seed | updates | hours | processor | PyTorch | held-out loss |
+|---|---|---|---|---|---|---|{trained}
 
 **Measured** by the last of these commands:
 

@@ -116,6 +116,11 @@ def _train(
     if broken := data.training.num_broken + data.held_out.num_broken:
         LOGGER.warning("passed over because they cannot be read: %d", broken)
     experiment = settle(requested, data)
+    if experiment.model.caption_length and not data.training.class_names:
+        raise RinError(
+            f"model.caption_length {experiment.model.caption_length}: {experiment.data.path} has no captions to learn "
+            "from: give data with some, see docs/captions.md, or take 0"
+        )
     class_names = data.training.class_names if experiment.model.num_classes else ()
     network = None if model is None else network_name(model)
     if is_first():

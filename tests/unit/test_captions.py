@@ -10,9 +10,11 @@ import rin
 from rin import DataConfig, RinError, open_data
 from rin.core.kind import Kind
 from rin.core.texts import byte_tokens, text_bytes
+from rin.data.media_sets import MediaInMemory
 from rin.evaluation.captions import describe_captions, measured_captions
 from rin.nn.size import num_parameters
 from rin.toys.captions import RELATIONS, draw_scenes, is_shown, scenes
+from rin.training.held_out import held_out_losses
 
 CAPTIONS = rin.preset("captions")
 SMALL = replace(
@@ -200,3 +202,36 @@ def test_a_caption_longer_than_the_model_reads_is_refused_before_anything_is_wri
     with pytest.raises(RinError, match=r"--model\.caption-length"):
         rin.train(replace(short(1), data=DataConfig(path=str(tmp_path / "a.npz"))), tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_captions_of_ones_own_data_are_learned(tmp_path):
+    pictures = [(np.full((3, 16, 16), 40 * number % 256, np.uint8), number % 3) for number in range(30)]
+    source = rin.data.Source(pictures, class_names=("a dark one", "a grey one", "a light one"))
+    seen, condition = [], Kind.condition
+
+    def watched(self, labels, context=None):
+        seen.append(condition(self, labels, context))
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Kind, "condition", watched)
+        rin.train(short(1), tmp_path / "run", data=source)
+    assert all(each.embeddings is not None and each.embedding_mask.any(1).all() for each in seen[:1])
+
+
+def test_held_out_losses_are_those_of_the_captions(run):
+    trained, data = rin.load(run, device="cpu"), open_data(short().data, (3, 16, 16))
+    kept = {"model": trained.model, "diffusion": trained.diffusion, "batch_size": 8, "device": torch.device("cpu")}
+    with torch.no_grad():
+        trained.model.condition.token.weight.normal_()
+    plain = held_out_losses(kind=trained.kind, images=data.held_out, **kept)
+    read = held_out_losses(kind=trained.kind.reading(data.held_out.class_names), images=data.held_out, **kept)
+    without = MediaInMemory(*data.held_out.get(torch.arange(len(data.held_out))), ())
+    assert plain == read
+    assert plain != held_out_losses(kind=trained.kind, images=without, **kept)
+
+
+def test_data_without_captions_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 3, 16, 16), np.uint8))
+    with pytest.raises(RinError, match="has no captions to learn from"):
+        rin.train(replace(short(1), data=DataConfig(path=str(tmp_path / "a.npz"))), tmp_path / "run")

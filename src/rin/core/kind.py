@@ -128,7 +128,7 @@ class Kind:
             stored: examples of `data_shape`; for a model of clips also images (b c h w).
             labels: their classes, -1 for none (b).
         """
-        x = stored if stored.is_floating_point() else to_floats(stored)
+        x = to_floats(stored)
         if not self.is_video:
             return x, self.condition(labels)
         if is_image(stored.shape[1:]):

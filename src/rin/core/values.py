@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.pixels import to_pictures
+from rin.core.pixels import check_numbers, to_pictures
 from rin.core.shapes import Examples, Stored
 
 _ROUNDING = 1e-3
@@ -56,8 +56,7 @@ class Values:
         """
         if self == PICTURES or samples.dtype == torch.uint8:
             return to_pictures(samples).cpu().numpy()
-        if samples.isnan().any():
-            raise RinError("these samples are not numbers (NaN): the model's weights or its diffusion make none")
+        check_numbers(samples)
         x = (samples.double().cpu().clamp(-1, 1).numpy() + 1) / 2 * (self.high - self.low) + self.low
         dtype = np.dtype(self.dtype)
         return x.astype(dtype) if dtype.kind == "f" else x.round().astype(dtype)

@@ -153,6 +153,7 @@ def frechet_video_distance(
     if not 2 <= num <= len(held_out):
         raise RinError(f"--num {num}: the run holds {len(held_out)} clips out, take 2 to as many of them")
     clips, labels = held_out.get(torch.arange(num))
+    clips = to_pictures(clips)
     of_held_out = feature_statistics(clips.split(batch_size), network)  # first, to know soon whether the network fits
     context = clips[:, :, : kind.num_context_frames] if kind.num_context_frames else None
     drawn = to_pictures(

@@ -32,6 +32,7 @@ def held_out_losses(
     Every example starts from latents estimated at its own noise and keeps its label; example k at time number i has
     the noise of place k and step i of a fixed seed, which is that of a run of `noise_version`.
     """
+    kind = kind.reading(images.class_names, device)
     diffusion = Diffusion(replace(diffusion.config, self_cond_lag=0.0))  # so that runs with a lag and without compare
     purpose = noise_purpose(Purpose.HELD_OUT_NOISE, noise_version)
     sums, evaluating = torch.zeros(len(TIMES), dtype=torch.float64), EvaluationMode(model)

@@ -245,3 +245,13 @@ def test_signals_from_an_array_to_a_measured_run(tmp_path):
     same = rin.train(plain, tmp_path / "plain")
     for one, other in zip(trained.model.parameters(), same.model.parameters(), strict=True):
         assert torch.equal(one, other), "signals are never mirrored"
+
+
+def test_clips_of_floats_go_on_from_their_own_frames(tmp_path):
+    """What is in [-1, 1] already is not taken for 8 bits a second time."""
+    x = CHANCE.uniform(0, 1, (30, 1, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "a.npy", x)
+    held_out = open_data(DataConfig(path=str(tmp_path / "a.npy"), value_range=(0.0, 1.0)), (1, 3, 8, 8)).held_out
+    frames, _ = held_out.get(torch.arange(len(held_out)))
+    assert torch.equal(rin.to_floats(frames), frames)
+    assert torch.equal(rin.to_pictures(rin.to_floats(rin.to_pictures(frames))), rin.to_pictures(frames))
