@@ -118,7 +118,7 @@ def _fitted(
     """What takes a weight's place: the one before as it is, or resized; None if it fits in no way."""
     if name == _CLASSES and begun.class_names and list(begun.class_names) != list(class_names):
         return _by_class(before, weight, begun.class_names, class_names)
-    if name == _POSITIONS and _grids(begun.config) != _grids(config):
+    if name == _POSITIONS and not is_set(config.shape) and _slots(begun.config) != _slots(config):
         return _interpolated(before, begun.config, config)
     if name == _LATENTS and before.shape != weight.shape:
         count = min(len(before), len(weight))
@@ -141,23 +141,22 @@ def _by_class(
     return fitted
 
 
-def _grids(config: RINConfig) -> tuple[int, ...]:
-    """Slots of frames, rows and columns of a network's tokens; of a set, how many there are."""
-    if is_set(config.shape):
-        return config.shape[:1]
-    each = config.temporal_patch_size
-    frames = (config.shape[1], config.num_context_frames) if is_video(config.shape) else (1,)
-    return (sum(-(-count // each) for count in frames), *config.grid)
+def _slots(config: RINConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Slots of frames to predict and of context frames; rows and columns of patches in each. An image fills one."""
+    if not is_video(config.shape):
+        return (1, 0), config.grid
+    predicted, context = (
+        -(-count // config.temporal_patch_size) for count in (config.shape[1], config.num_context_frames)
+    )
+    return (predicted, context), config.grid
 
 
 def _interpolated(before: Float[Tensor, "old d"], old: RINConfig, new: RINConfig) -> Float[Tensor, "new d"] | None:
-    """Positions over another grid, those of an image for every frame of a clip; None for other sets or frames."""
-    if is_set(old.shape):
+    """Positions over another grid, those of an image for every frame of a clip; None for clips of other frames."""
+    (slots, grid), (new_slots, new_grid) = _slots(old), _slots(new)
+    if slots not in ((1, 0), new_slots):
         return None
-    (slots, *grid), (new_slots, *new_grid) = _grids(old), _grids(new)
-    if slots not in (1, new_slots):
-        return None
-    frames = before.unflatten(0, (slots, *grid)).movedim(3, 1)  # (slots d rows columns)
+    frames = before.unflatten(0, (sum(slots), *grid)).movedim(3, 1)  # (slots d rows columns)
     smaller = any(one < other for one, other in zip(new_grid, grid, strict=True))
-    frames = F.interpolate(frames, tuple(new_grid), mode="bicubic", antialias=smaller)
-    return frames.movedim(1, 3).expand(new_slots, -1, -1, -1).reshape(-1, before.shape[1])
+    frames = F.interpolate(frames, new_grid, mode="bicubic", antialias=smaller)
+    return frames.movedim(1, 3).expand(sum(new_slots), -1, -1, -1).reshape(-1, before.shape[1])

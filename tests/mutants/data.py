@@ -42,8 +42,8 @@ MUTANTS = [
     Mutant(
         "positions-by-rows-alone",
         "init_from.py",
-        "before.unflatten(0, (slots, *grid)).movedim(3, 1)",
-        "before.unflatten(0, (slots, *reversed(grid))).movedim(3, 1)",
+        "before.unflatten(0, (sum(slots), *grid)).movedim(3, 1)",
+        "before.unflatten(0, (sum(slots), *reversed(grid))).movedim(3, 1)",
         "positions are interpolated over rows and columns as they lie",
         (f"{INIT_FROM}test_positions_of_a_grid_that_is_not_square_keep_their_places",),
     ),

@@ -177,6 +177,15 @@ def test_every_frame_of_a_clip_begins_as_the_picture_did(begun):
     assert torch.equal(weights["tokenizer.patch.weight"], old["tokenizer.patch.weight"])
 
 
+def test_frames_to_predict_do_not_take_the_places_of_given_ones(tmp_path):
+    """As many frames in all, and other ones of them given: their positions start anew."""
+    clips = replace(DIGITS.model, shape=(1, 3, 8, 8), num_context_frames=1)
+    rin.TrainedModel(rin.RIN(clips), rin.Diffusion(DIGITS.diffusion), clips, tuple("0123456789")).save(tmp_path / "a")
+    weights, before, found = taken_over(tmp_path / "a", replace(clips, shape=(1, 2, 8, 8), num_context_frames=2))
+    assert POSITIONS in found.new
+    assert torch.equal(weights[POSITIONS], before[POSITIONS])
+
+
 def test_other_patches_and_channels_start_anew_alone(begun):
     for changes in ({"patch_size": 2}, {"shape": (3, 8, 8)}):
         _, _, found = taken_over(begun, replace(DIGITS.model, **changes))

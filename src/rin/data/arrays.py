@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from rin.core.values import PICTURES, OutOfRangeError, Values, values_of
 from rin.data.config import DataConfig
 from rin.data.decoding import Shape, printable
 from rin.data.encoded import Encoded, numbered_classes
-from rin.data.media_sets import MediaInMemory
+from rin.data.media_sets import MediaInMemory, NothingBroken
 
 X, LABELS, NAMES, CAPTIONS = "x.npy", "labels.npy", "class_names.txt", "captions.txt"
 
@@ -47,7 +47,7 @@ _NPZ = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArrayMedia(Encoded):
+class ArrayMedia(NothingBroken, Encoded):
     """Examples of an array: images, clips or sets of vectors, in any type of number."""
 
     array: np.ndarray
@@ -63,21 +63,6 @@ class ArrayMedia(Encoded):
     def shape(self) -> Shape:
         """Of every example."""
         return self.array.shape[1:]
-
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """None: an array is read whole or not at all."""
-        return ()
-
-    @property
-    def num_broken(self) -> int:
-        """None, as above."""
-        return 0
-
-    @property
-    def group_sizes(self) -> tuple[int, ...]:
-        """None: any order is as cheap."""
-        return ()
 
     def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
         """The examples (b ...) at some places of the set, 0 to 255 or in [-1, 1], and their classes (b), -1 for none.
@@ -96,6 +81,37 @@ class ArrayMedia(Encoded):
                 f"example {int(rows[error.place])} of {self.origin} {error.found}, and its range is "
                 f"{self.values.low:g} to {self.values.high:g}: give --data.value-range of the whole set"
             ) from None
+
+
+def array_media(
+    array: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], values: Values, origin: str, **more: Any
+) -> ArrayMedia:
+    """All examples of an array as a set.
+
+    Args:
+        array: the examples (b ...), in the layout of the model's shape.
+        labels: their classes (b), -1 for none.
+        class_names: the name of each class.
+        values: what the numbers mean.
+        origin: what a person calls the array.
+        **more: further fields of `Encoded`.
+    """
+
+    def read(row: int) -> NoReturn:
+        raise RinError(f"{origin} holds arrays, example {row} among them, which are read as they are: train on it")
+
+    return ArrayMedia(
+        read=read,
+        name=f"{{}} of {origin}".format,
+        rows=torch.arange(len(array)),
+        labels=torch.from_numpy(labels),
+        class_names=class_names,
+        kind="clip" if is_video(array.shape[1:]) else "picture",
+        array=array,
+        values=values,
+        origin=origin,
+        **more,
+    )
 
 
 def are_arrays(path: str) -> bool:
@@ -209,23 +225,8 @@ def _opened(
     count = int(labels.max(initial=-1)) + 1
     if names and len(names) < count:
         raise RinError(f"{origin} has {len(names)} names of classes and labels up to {count - 1}: give a name each")
-    size = path.stat().st_size
-
-    def read(row: int) -> NoReturn:
-        raise RinError(f"{origin} holds arrays, example {row} among them, which are read as they are: train on it")
-
-    return ArrayMedia(
-        read=read,
-        name=f"{{}} of {origin}".format,
-        rows=torch.arange(len(array)),
-        labels=torch.from_numpy(labels),
-        class_names=names or numbered_classes(count, origin),
-        kind="clip" if is_video(shape) else "picture",
-        listing=f"{path.name} {size} {array.shape} {array.dtype}",
-        array=array,
-        values=values,
-        origin=origin,
-    )
+    listing = f"{path.name} {path.stat().st_size} {array.shape} {array.dtype}"
+    return array_media(array, labels, names or numbered_classes(count, origin), values, origin, listing=listing)
 
 
 def _laid_out(x: np.ndarray, shape: Shape, origin: str) -> np.ndarray:

@@ -68,6 +68,25 @@ class MediaSet(Protocol):
         ...
 
 
+class NothingBroken:
+    """What a `MediaSet` says in which all can be read, at once and in any order."""
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    @property
+    def num_broken(self) -> int:
+        """None."""
+        return 0
+
+    @property
+    def group_sizes(self) -> tuple[int, ...]:
+        """None: any order is as cheap."""
+        return ()
+
+
 class MediaInMemory:
     """Examples in one tensor.
 

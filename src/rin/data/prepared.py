@@ -25,6 +25,7 @@ from rin.core.shapes import Labels, Media
 from rin.data.config import ClipsConfig
 from rin.data.decoding import Clip, Footage, Picture, Shape, check_shape, fitted, in_channels, printable
 from rin.data.encoded import Encoded
+from rin.data.media_sets import NothingBroken
 from rin.data.shards import Shards
 from rin.data.videos import overlap_of
 
@@ -50,8 +51,11 @@ _SETTINGS = {"source": str, "size": str, "channels": int}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedMedia(Encoded):
-    """A split of a prepared set, or a part of it; as an `Encoded`, its pictures are stored as plainly as can be."""
+class PreparedMedia(NothingBroken, Encoded):
+    """A split of a prepared set, or a part of it; as an `Encoded`, its pictures are stored as plainly as can be.
+
+    Broken pictures were left out when the set was prepared, and its `set.json` names them.
+    """
 
     shards: Shards
     """Where the pictures are."""
@@ -60,21 +64,6 @@ class PreparedMedia(Encoded):
     def shape(self) -> Shape:
         """Of every picture (c h w) or clip (c f h w)."""
         return self.shards.shape
-
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """None: broken pictures were left out when the set was prepared, and its `set.json` names them."""
-        return ()
-
-    @property
-    def num_broken(self) -> int:
-        """None, as above."""
-        return 0
-
-    @property
-    def group_sizes(self) -> tuple[int, ...]:
-        """None: any order is as cheap."""
-        return ()
 
     def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
         """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none."""

@@ -21,6 +21,7 @@ from rin.data.decoding import Shape, fitted, in_channels
 from rin.data.deep_grey import ValueRange, in_eight_bits, is_deep_grey
 from rin.data.encoded import HELD_OUT_SEED, listed
 from rin.data.identity import DataIdentity, digest_of
+from rin.data.media_sets import NothingBroken
 from rin.data.opening import OpenedData
 
 _X, _LABEL = ("x", "image", "img", "pixel_values"), ("label", "labels")
@@ -75,8 +76,8 @@ class Source:
         return ()
 
 
-class SourceSet:
-    """Some examples of a source, at the shape of a model: a `MediaSet`.
+class SourceSet(NothingBroken):
+    """Some examples of a source, at the shape of a model: a `MediaSet`, in which one that cannot be read is an error.
 
     Args:
         source: the data set.
@@ -93,21 +94,6 @@ class SourceSet:
     def shape(self) -> Shape:
         """Of every example."""
         return self.kind.data_shape
-
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """None: an example that cannot be read is an error."""
-        return ()
-
-    @property
-    def num_broken(self) -> int:
-        """None."""
-        return 0
-
-    @property
-    def group_sizes(self) -> tuple[int, ...]:
-        """None: any order is as cheap."""
-        return ()
 
     def __len__(self) -> int:
         return len(self.places)

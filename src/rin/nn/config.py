@@ -89,10 +89,9 @@ class RINConfig:
                 f"model.shape {self.shape}: give (c h w) for images, (c 1 n) for signals, "
                 "(c f h w) for video, (n c) for sets"
             )
-        for name, size in zip(("height", "width"), self.shape[-2:], strict=True):
-            if name == "height" and is_signal(self.shape):
-                continue
-            if not is_set(self.shape) and size % self.patch_size:
+        patch = (self.patch_height, self.patch_size)
+        for name, size, of_patch in zip(("height", "width"), self.shape[-2:], patch, strict=True):
+            if not is_set(self.shape) and size % of_patch:
                 fits = [patch for patch in range(1, min(size, 1024) + 1) if size % patch == 0]
                 raise RinError(
                     f"model.patch_size {self.patch_size} does not divide the {name} {size}: take one of {fits}"

@@ -15,7 +15,7 @@ from numpy import ndarray
 from rin.core.errors import RinError
 from rin.core.kind import is_image
 from rin.core.values import PICTURES
-from rin.data.arrays import ArrayMedia
+from rin.data.arrays import array_media
 from rin.data.config import DataConfig
 from rin.data.decoding import Shape
 from rin.data.encoded import Encoded
@@ -149,7 +149,7 @@ def _kind_of(area: float) -> int | None:
     return nearest if 0.75 < area / _AREAS[nearest] < 1.3 else None
 
 
-def open_set(config: DataConfig, shape: Shape) -> Encoded:  # noqa: ARG001 (every built-in set is opened so)
+def open_set(config: DataConfig, shape: Shape) -> Encoded:
     """The generated set, for pictures of a shape (3 h w); the sentences are the classes, scenes the families.
 
     So what is held out is whole scenes: sentences that are never trained on, of shapes and places that are.
@@ -165,18 +165,6 @@ def open_set(config: DataConfig, shape: Shape) -> Encoded:  # noqa: ARG001 (ever
     pictures = draw_scenes(of_picture, shape, chance)
     sentences = [sentence for scene in every for sentence in (scene.sentence(), scene.turned().sentence())]
     families = np.repeat(np.arange(len(every)), A_SCENE)
-
-    def read(row: int) -> bytes:
-        raise RinError(f"picture {row} of captions is no file: train on it")
-
-    return ArrayMedia(
-        read=read,
-        name="picture {} of captions".format,
-        rows=torch.arange(len(pictures)),
-        labels=torch.from_numpy(families * 2 + np.array(said)),
-        class_names=tuple(sentences),
-        families=torch.from_numpy(families),
-        array=pictures,
-        values=PICTURES,
-        origin="captions",
-    )
+    labels = families * 2 + np.array(said)
+    names = tuple(sentences)
+    return array_media(pictures, labels, names, PICTURES, config.path, families=torch.from_numpy(families))

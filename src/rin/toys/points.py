@@ -3,14 +3,13 @@
 import math
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
 from rin.core.errors import RinError
 from rin.core.kind import is_set
 from rin.core.values import FLOATS
-from rin.data.arrays import ArrayMedia
+from rin.data.arrays import array_media
 from rin.data.config import DataConfig
 from rin.data.decoding import Shape
 from rin.data.encoded import Encoded
@@ -101,17 +100,4 @@ def open_set(config: DataConfig, shape: Shape) -> Encoded:
     if not is_set(shape) or shape[1] != 2:
         raise RinError(f"points are sets of plane points (n 2), and the model takes {'x'.join(map(str, shape))}")
     x, kinds = draw_points(NUM_SETS, shape[0])
-
-    def read(row: int) -> bytes:
-        raise RinError(f"set {row} of points is no file: train on it")
-
-    return ArrayMedia(
-        read=read,
-        name="set {} of points".format,
-        rows=torch.arange(NUM_SETS),
-        labels=torch.from_numpy(kinds),
-        class_names=SHAPES,
-        array=x.astype(np.float32),
-        values=FLOATS,
-        origin=config.path,
-    )
+    return array_media(x.astype(np.float32), kinds, SHAPES, FLOATS, config.path)
