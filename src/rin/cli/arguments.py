@@ -15,6 +15,7 @@ import tyro
 from rin.core.compute import Compile, Precision
 from rin.core.errors import RinError
 from rin.diffusion import SamplerName
+from rin.diffusion.latent_counts import parse_num_latents
 
 Arguments = TypeVar("Arguments")
 
@@ -35,9 +36,16 @@ class SamplingArguments:
     schedule: str | None = None
     """gamma(t) of sampling, as in cosine, sigmoid@-3,3,0.9, karras or log-snr; the model's own if absent."""
 
+    num_latents: str | None = None
+    """Latents that each step works with, of an elastic model: a number, or numbers by time, as in 0.5:16,1:128 for 16
+    in the steps that begin at t = 0.5 or below, the last ones, and 128 before; all if absent."""
+
     guidance: float = 0.0
     """Strength g of classifier-free guidance, p + g (p - p without the label): 0 is none. It is the guidance_scale of
     diffusers less 1, so that its 7.5 is 6.5 here. Needs a model trained with label dropping."""
+
+    num_guide_latents: int | None = None
+    """Guide by the same model with so few latents, in place of the model without the label: any elastic model."""
 
     guidance_interval: tuple[float, float] | None = None
     """Guidance only at noise levels sigma = sqrt((1 - gamma) / gamma) between these two, as in 0.3 3; at all if
@@ -58,7 +66,8 @@ class SamplingArguments:
     @property
     def options(self) -> dict[str, Any]:
         """The same as `TrainedModel.sample` takes it."""
-        return dataclasses.asdict(self)
+        counts = None if self.num_latents is None else parse_num_latents(self.num_latents)
+        return {**dataclasses.asdict(self), "num_latents": counts}
 
 
 def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Arguments | None = None) -> Arguments:

@@ -87,16 +87,21 @@ def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
     if is_video(config.shape):
         patch = f"{config.temporal_patch_size} x {patch}"
     classes = str(config.num_classes or "none")
+    latents, operations = str(price.latents), f"{price.operations / 1e9:.4g}"
+    if config.num_latents_min:
+        latents = f"{config.num_latents_min} to {latents}"
+        by_count = {count: cost(config, count).operations / 1e9 for count in config.latent_counts}
+        operations = ", ".join(f"{each:.4g} ({count} latents)" for count, each in by_count.items())
     return {
         "example": " x ".join(map(str, config.shape)),
         "patch": "none" if is_set(config.shape) else patch,
         "interface": f"{price.tokens} tokens x {config.interface_dim}",
-        "latents": f"{price.latents} x {config.latent_dim}",
+        "latents": f"{latents} x {config.latent_dim}",
         "compute layers a block": ", ".join(map(str, config.compute_depth)),
         "heads": f"{config.num_heads}, read and write {config.num_read_write_heads}",
         "classes": f"captions of {config.caption_length} bytes" if config.caption_length else classes,
         "parameters": f"{price.parameters:,} (counted)",
-        "operations": f"{price.operations / 1e9:.4g} G a forward pass of one example (counted, 2 a multiply-add)",
+        "operations": f"{operations} G a forward pass of one example (counted, 2 a multiply-add)",
     }
 
 

@@ -23,8 +23,8 @@ Compile = Literal["auto", "on", "off"]
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-_COMPILED: set[tuple[str, tuple[torch.Size, ...]]] = set()
-"""What this process has compiled, for which shapes."""
+_COMPILED: set[tuple[str, tuple[object, ...]]] = set()
+"""What this process has compiled, for which shapes and numbers."""
 
 
 def device() -> torch.device:
@@ -97,7 +97,9 @@ def compiles(choice: Compile, where: torch.device) -> bool:
 
 
 def compiled(function: Callable[Arguments, Result], what: str, graphs: bool = False) -> Callable[Arguments, Result]:
-    """A function through torch.compile, once for each shape of its arguments, with a word while that takes its time.
+    """A function through torch.compile, once for each shape of its tensors and each of its other numbers.
+
+    It says so while that takes its time.
 
     Where compiling fails, for want of a compiler perhaps, it says so in one line and goes on without.
 
@@ -115,7 +117,9 @@ def compiled(function: Callable[Arguments, Result], what: str, graphs: bool = Fa
         nonlocal failed
         if failed:
             return function(*args, **kwargs)
-        shapes = tuple(value.shape for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        values = (*args, *kwargs.values())
+        shapes = tuple(value.shape if isinstance(value, Tensor) else value for value in values
+                       if isinstance(value, (Tensor, int)))  # fmt: skip
         new = (what, shapes) not in _COMPILED
         _COMPILED.add((what, shapes))
         started = time.perf_counter()

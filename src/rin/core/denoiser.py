@@ -1,7 +1,8 @@
 """A denoiser's condition and its output: all that networks and diffusion know of one another."""
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from functools import partial
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -87,6 +88,11 @@ class Denoiser(Protocol):
     ) -> Denoised:
         """See `rin.nn.RIN.forward`."""
         ...
+
+
+def working_with(model: Denoiser, num_latents: int | None) -> Denoiser:
+    """A denoiser that works with so many latents; itself for None, since not all denoisers have a choice."""
+    return model if num_latents is None else partial(cast(Any, model), num_latents=num_latents)
 
 
 class EvaluationMode:

@@ -41,6 +41,7 @@ class Purpose(enum.IntEnum):
     TRAINING_NOISE = 12
     HELD_OUT_NOISE = 13
     SELF_COND_LAG = 14
+    NUM_LATENTS = 15
 
 
 NOISE_VERSION = 2
@@ -190,6 +191,11 @@ def permutation(seed: int, epoch: int, count: int, group: int = 0) -> Int[Tensor
     key = (torch.tensor(seed & _WORD), torch.tensor(seed >> 32 & _WORD))
     high, low, _, _ = philox(counter, key)
     return torch.argsort((high << 31) | (low >> 1), stable=True)
+
+
+def choice(seed: int, step: int, count: int, purpose: Purpose) -> int:
+    """A number from 0 to below `count` for a whole step: the same for all examples, in all processes."""
+    return int(Chance(seed, step, torch.zeros(1, dtype=torch.int64)).uniform(purpose) * count)
 
 
 def torch_seed(seed: int, step: int, place: int) -> int:

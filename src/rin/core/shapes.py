@@ -31,6 +31,9 @@ Labels = Int[Tensor, "b"]
 Latents = Float[Tensor, "b m e"]
 """The latents Z."""
 
+LatentsBefore = Float[Tensor, "b m_before e"]
+"""Those of the step before: an elastic network may have had more of them then, or fewer."""
+
 Interface = Float[Tensor, "b n d"]
 """The interface X."""
 

@@ -53,25 +53,25 @@ def _convolution_backward(
     return sum(others[7][:2]) * 2 * math.prod(gradient) * math.prod(weight[1:])
 
 
-def cost(config: RINConfig) -> Cost:
-    """Counts a network without making it."""
+def cost(config: RINConfig, num_latents: int | None = None) -> Cost:
+    """Counts a network without making it, at work with some of its latents if it is elastic; with all if None."""
     with torch.device("meta"):
         model = RIN(config).eval()
         x, gamma, condition = example_inputs(config, 1)
         with counting() as counter, torch.no_grad():
-            model(x, gamma, condition)
+            model(x, gamma, condition, num_latents=num_latents)
     return Cost(
         parameters=sum(weight.numel() for weight in model.parameters()),
         operations=counter.get_total_flops(),
         tokens=num_tokens(config),
-        latents=config.num_latents,
+        latents=config.num_latents if num_latents is None else num_latents,
     )
 
 
 def update_operations(
     config: RINConfig, diffusion: DiffusionConfig, batch_size: int, recompute_blocks: bool = False
 ) -> int:
-    """Operations of one update: the loss of a batch and its gradient.
+    """Operations of one update: the loss of a batch and its gradient; of an elastic network in the mean.
 
     That is about three forward passes an example, a fourth for those whose latents are estimated, and nearly a fifth
     if blocks are computed anew in the backward pass. The optimiser's, the average's and the losses on held-out
@@ -86,15 +86,22 @@ def update_operations(
     with torch.device("meta"):
         model = RIN(config).train()
         model.recompute_blocks = recompute_blocks
-        x, gamma, condition = example_inputs(config, 1)
-        with counting() as main:
-            prediction = model(x, gamma, condition, torch.empty(1, config.num_latents, config.latent_dim)).prediction
-            assert prediction is not None
-            prediction.sum().backward()
-        with counting() as estimate, torch.no_grad():
-            model(x, gamma, condition, latents_only=True)
-    estimated = num_estimated(diffusion, batch_size)
-    return batch_size * main.get_total_flops() + estimated * estimate.get_total_flops()
+        counted = [_passes(model, num_latents) for num_latents in config.latent_counts]
+    main, estimate = (sum(passes) for passes in zip(*counted, strict=True))
+    return (batch_size * main + num_estimated(diffusion, batch_size) * estimate) // len(counted)
+
+
+def _passes(model: RIN, num_latents: int) -> tuple[int, int]:
+    """Operations of the pass that is learned from, its gradient counted, and of the first, which estimates latents."""
+    x, gamma, condition = example_inputs(model.config, 1)
+    latents = torch.empty(1, num_latents, model.config.latent_dim)
+    with counting() as main:
+        prediction = model(x, gamma, condition, latents, num_latents=num_latents).prediction
+        assert prediction is not None
+        prediction.sum().backward()
+    with counting() as estimate, torch.no_grad():
+        model(x, gamma, condition, latents_only=True, num_latents=num_latents)
+    return main.get_total_flops(), estimate.get_total_flops()
 
 
 def num_estimated(diffusion: DiffusionConfig, batch_size: int) -> int:

@@ -3,17 +3,19 @@
 Shapes and kinds are always checked; numbers where they are at hand (`rin.core.compute.is_at_hand`).
 """
 
+import inspect
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rin.core.compute import is_at_hand
 from rin.core.denoiser import Condition
 from rin.core.errors import RinError, unknown
+from rin.diffusion.latent_counts import check_num_latents
 from rin.diffusion.options import Draws
 
 _ROUNDING = 1e-3
@@ -100,6 +102,11 @@ def check_options(options: Mapping[str, Any], names: Iterable[str], others: Iter
         value = options.get(name, 0.0)
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise RinError(f"{name} {value!r}: take a finite number, or 0 to leave it off")
+    check_num_latents(options.get("num_latents"))
+    if (weak := options.get("num_guide_latents")) is not None:
+        whole_number("num_guide_latents", weak, least=1)
+        if not options.get("guidance"):
+            raise RinError("num_guide_latents does nothing without guidance: give guidance too, or leave them out")
     interval: Any = options.get("guidance_interval")
     if interval is not None and not (_are_two_numbers(interval) and 0 <= interval[0] < interval[1]):
         raise RinError(f"guidance_interval {interval!r}: take two numbers, 0 <= low < high, the noise's sigma")
@@ -108,6 +115,17 @@ def check_options(options: Mapping[str, Any], names: Iterable[str], others: Iter
     for name, least in (("num_steps", 1), ("block", 0)):
         if (value := options.get(name)) is not None:
             whole_number(name, value, least)
+
+
+def check_has_choice(model: object) -> None:
+    """Refuses a number of latents for a denoiser that is given none: one that is no RIN, perhaps.
+
+    Raises:
+        RinError: it takes no `num_latents`.
+    """
+    takes = inspect.signature(model.forward if isinstance(model, nn.Module) else model).parameters  # pyright: ignore[reportArgumentType]
+    if "num_latents" not in takes and all(each.kind != each.VAR_KEYWORD for each in takes.values()):
+        raise RinError("this network has no choice of latents: leave num_latents and num_guide_latents out")
 
 
 def check_shape(shape: Sequence[int]) -> None:

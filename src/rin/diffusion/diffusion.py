@@ -11,17 +11,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rin.core.compute import autocast_to, compiled, device_of
-from rin.core.denoiser import Condition, Denoiser, EvaluationMode
+from rin.core.denoiser import Condition, Denoiser, EvaluationMode, working_with
 from rin.core.errors import RinError, unknown
 from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Examples, Latents, Mask, PerExample
-from rin.diffusion.checks import check_condition, check_data, check_draws, check_options, check_shape
+from rin.diffusion.checks import (
+    check_condition,
+    check_data,
+    check_draws,
+    check_has_choice,
+    check_options,
+    check_shape,
+)
 from rin.diffusion.config import DiffusionConfig
+from rin.diffusion.latent_counts import latents_at
 from rin.diffusion.loss import estimate_latents, fixed_share, squared_error
 from rin.diffusion.options import Draws, SamplingOptions
 from rin.diffusion.parametrisation import Estimate, as_factor, corrupt, estimate
 from rin.diffusion.samplers import (
     SAMPLERS,
+    Carried,
     Level,
     SamplerName,
     is_inside,
@@ -29,6 +38,7 @@ from rin.diffusion.samplers import (
     noise_levels,
     noise_source,
     reverse_step,
+    step_times,
 )
 from rin.diffusion.schedules import parse_schedule
 
@@ -51,8 +61,21 @@ def last_of(steps: Iterable[SamplingStep]) -> SamplingStep:
     return deque(steps, maxlen=1).pop()
 
 
-Step = Callable[..., tuple[Examples, Examples, Latents | None]]
-"""(sampler, whether guided, and the state that `reverse_step` takes) to (x_0, the next x_t, the next latents)."""
+Step = Callable[..., tuple[Examples, Examples, Carried]]
+"""(sampler, `Passes`, and the state that `reverse_step` takes) to (x_0, the next x_t, the next latents)."""
+
+
+class Passes(NamedTuple):
+    """The passes through the network at a step."""
+
+    guidance: float
+    """0 for one pass alone."""
+
+    num_latents: int | None
+    """Latents that they work with; None is the network's own number."""
+
+    num_guide_latents: int | None
+    """Those of the pass that guides, under the same condition; None guides by none."""
 
 
 class Diffusion:
@@ -93,6 +116,7 @@ class Diffusion:
         check_draws(x_0, draws)
         check_condition(condition)
         config, x_0, condition = self.config, x_0.float(), self._scaled(condition)
+        model = working_with(model, draws.get("num_latents"))
         t, noise, self_cond = draws.get("t"), draws.get("noise"), draws.get("self_cond")
         chance = draws.get("chance") or Chance.fresh(x_0.shape[0], x_0.device)
         t = chance.uniform(Purpose.TIME) if t is None else t
@@ -151,41 +175,52 @@ class Diffusion:
         check_options(options, SamplingOptions.__annotations__)
         check_shape(shape)
         check_condition(condition)
+        num_latents, num_guide_latents = options.get("num_latents"), options.get("num_guide_latents")
+        if num_latents is not None or num_guide_latents is not None:
+            check_has_choice(model)
         scale, guidance = self.config.input_scale, options.get("guidance", 0.0)
         sampler = options.get("sampler") or self.config.sampler
         num_steps = self.config.num_steps if (requested := options.get("num_steps")) is None else requested
-        self._check_sampling(sampler, num_steps, guidance)
+        self._check_sampling(sampler, num_steps, guidance if num_guide_latents is None else 0.0)
         gamma_of = parse_schedule(options.get("schedule") or self.config.sampling_schedule)
         device, bfloat16 = device_of(model), options.get("bfloat16", False)
         draw = noise_source(shape, options.get("seeds"), options.get("noise"), device, options.get("block", 0))
         condition = self._scaled(condition)
 
-        def look(x_t: Examples, latents: Latents | None, gamma: Level, guided: bool) -> tuple[Estimate, Latents | None]:
+        def look(x_t: Examples, carried: Carried, gamma: Level, passes: Passes) -> tuple[Estimate, Carried]:
             with autocast_to(bfloat16, device):
-                return self._denoise(
-                    model, x_t, gamma.expand(shape[0]), condition, latents, guidance if guided else 0.0
-                )
+                return self._denoise(model, x_t, gamma.expand(shape[0]), condition, carried, passes)
 
         @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
-        def take(sampler: SamplerName, guided: bool, *state: Any) -> tuple[Examples, Examples, Latents | None]:
-            return reverse_step(sampler, partial(look, guided=guided), draw, *state)
+        def take(sampler: SamplerName, passes: Passes, *state: Any) -> tuple[Examples, Examples, Carried]:
+            return reverse_step(sampler, partial(look, passes=passes), draw, *state)
 
         fast = _fast(take, device) if options.get("compile", False) else take
-        levels = noise_levels(gamma_of, num_steps, options.get("td", 0.0))
-        guided = [is_inside(gamma, options.get("guidance_interval")) for gamma, *_ in levels.tolist()]
+        td = options.get("td", 0.0)
+        levels = noise_levels(gamma_of, num_steps, td)
+        passes = [
+            Passes(
+                guidance if is_inside(gamma, options.get("guidance_interval")) else 0.0,
+                latents_at(num_latents, step_times(step, num_steps, td)[0]),
+                num_guide_latents,
+            )
+            for step, (gamma, *_) in enumerate(levels.tolist())
+        ]
         levels = levels.to(device)
         evaluating = EvaluationMode(model)
 
         def steps() -> Iterator[SamplingStep]:
-            x_t, latents = draw(0), options.get("latents")
+            x_t, carried = draw(0), Carried(options.get("latents"))
             x_0 = torch.zeros_like(x_t)
             for step in range(num_steps):
                 rule = last_rule(sampler) if step == num_steps - 1 else sampler
-                # not worth compiling: the first step without latents, and a last one of another rule
-                run = take if rule != sampler or (step == 0 and latents is None) else fast
+                # not worth compiling: the first step of a kind, without latents or with fewer or more of them than the
+                # step before, and a last one of another rule
+                is_first = carried.latents is None if step == 0 else passes[step] != passes[step - 1]
+                run = take if rule != sampler or is_first else fast
                 with evaluating:
-                    x_0, x_t, latents = run(rule, guided[step], x_t, latents, x_0, levels[step], step)
-                yield SamplingStep(x_0 / scale, x_t / scale, latents)
+                    x_0, x_t, carried = run(rule, passes[step], x_t, carried, x_0, levels[step], step)
+                yield SamplingStep(x_0 / scale, x_t / scale, carried.latents)
 
         return steps()  # so that what cannot be followed is refused by this call, and not by the first step
 
@@ -195,18 +230,29 @@ class Diffusion:
         x_t: Examples,
         gamma: PerExample,
         condition: Condition | None,
-        latents: Latents | None,
-        guidance: float,
-    ) -> tuple[Estimate, Latents | None]:
-        """One look at x_t; under guidance both passes start from the same latents, the conditional's are carried."""
+        carried: Carried,
+        passes: Passes,
+    ) -> tuple[Estimate, Carried]:
+        """One look at x_t.
+
+        Under guidance both passes start from the same latents, and the conditional's are carried; but a pass with few
+        latents, which guides in place of the unconditional one, goes on from its own.
+        """
         model_input = self._model_input(x_t)
-        conditioned = model(model_input, gamma, condition, latents)
+        full = working_with(model, passes.num_latents)
+        conditioned, of_guide = full(model_input, gamma, condition, carried.latents), carried.of_guide
         prediction = _in_float32(conditioned.prediction)
-        if guidance:
-            unconditioned = model(model_input, gamma, (condition or Condition()).null(), latents)
-            prediction = prediction + guidance * (prediction - _in_float32(unconditioned.prediction))
+        if passes.guidance:
+            if passes.num_guide_latents is None:
+                guide = full(model_input, gamma, (condition or Condition()).null(), carried.latents)
+            else:
+                weak = working_with(model, passes.num_guide_latents)
+                guide = weak(model_input, gamma, condition, of_guide)
+                of_guide = guide.latents
+            prediction = prediction + passes.guidance * (prediction - _in_float32(guide.prediction))
         clip, space = self.config.input_scale, self.config.prediction
-        return estimate(prediction, x_t, gamma, space, clip, recompute_eps=True), conditioned.latents
+        estimated = estimate(prediction, x_t, gamma, space, clip, recompute_eps=True)
+        return estimated, Carried(conditioned.latents, of_guide)
 
     def _check_sampling(self, sampler: str, num_steps: int, guidance: float) -> None:
         if sampler not in SAMPLERS:
@@ -246,16 +292,16 @@ def _fast(take: Step, device: torch.device) -> Step:
     fast = compiled(take, "the sampling step", graphs)
 
     def step(
-        sampler: SamplerName, guided: bool, x_t: Examples, latents: Latents | None, x_0_before: Examples,
+        sampler: SamplerName, passes: Passes, x_t: Examples, carried: Carried, x_0_before: Examples,
         levels: Float[Tensor, "3"], number: int,
-    ) -> tuple[Examples, Examples, Latents | None]:  # fmt: skip
-        x_0, x_next, latents_next = fast(
-            sampler, guided, x_t, latents, x_0_before, levels, torch.full((), number, device=device)
+    ) -> tuple[Examples, Examples, Carried]:  # fmt: skip
+        x_0, x_next, carried_next = fast(
+            sampler, passes, x_t, carried, x_0_before, levels, torch.full((), number, device=device)
         )
         if not graphs:
-            return x_0, x_next, latents_next
+            return x_0, x_next, carried_next
         # the next replay of the graphs overwrites what this one returned
-        return x_0.clone(), x_next.clone(), None if latents_next is None else latents_next.clone()
+        return x_0.clone(), x_next.clone(), Carried(*(None if each is None else each.clone() for each in carried_next))
 
     return step
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rin.core.seeds import Chance
 from rin.core.shapes import Examples, Latents, Mask, PerExample
+from rin.diffusion.latent_counts import NumLatents
 from rin.diffusion.loss import SelfConditioned
 from rin.diffusion.samplers import SamplerName
 
@@ -24,9 +25,17 @@ class SampleOptions(TypedDict, total=False):
     schedule: str | None
     """gamma(t) of sampling."""
 
+    num_latents: NumLatents | None
+    """Latents m that each step works with, of an elastic network: one number, pairs (t, m) or a function of t; all of
+    them if None (see `rin.diffusion.latent_counts`)."""
+
     guidance: float
     """g in p + g (p - p_u), p_u being the prediction without the condition; 0 is none. It is the `guidance_scale` of
     diffusers less 1."""
+
+    num_guide_latents: int | None
+    """Take for p_u the prediction of an elastic network with so few latents, under the same condition (autoguidance by
+    a smaller self; Karras et al., 2024, arXiv 2406.02507)."""
 
     guidance_interval: tuple[float, float] | None
     """Guidance only in steps that begin at a noise level sigma = sqrt((1 - gamma) / gamma) above the first number and
@@ -75,6 +84,9 @@ class Draws(TypedDict, total=False):
 
     keep_in_estimate: Mask | None
     """Those that keep them in the first pass, which drops its own (b)."""
+
+    num_latents: int | None
+    """Latents m that both passes of an elastic network work with; all of them if None."""
 
     chance: Chance | None
     """Where to draw the rest from; None draws from PyTorch's own generator."""

@@ -5,7 +5,7 @@ Ho et al., 2020 (DDPM); Song et al., 2021 (DDIM); Lu et al., 2022 (DPM-Solver++,
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -27,7 +27,18 @@ SAMPLERS: tuple[str, ...] = get_args(SamplerName)
 Level = Float[Tensor, ""]
 """gamma of the whole batch at a step."""
 
-Look = Callable[[Examples, Latents | None, Level], tuple[Estimate, Latents | None]]
+
+class Carried(NamedTuple):
+    """The latents that one look at x_t leaves to the next; None before the first, and of a network that has none."""
+
+    latents: Latents | None = None
+    """Of the network."""
+
+    of_guide: Latents | None = None
+    """Of the pass with few latents that guides it, if there is one."""
+
+
+Look = Callable[[Examples, Carried, Level], tuple[Estimate, Carried]]
 """Evaluates the network on x_t, given the latents before and gamma."""
 
 Draw = Callable[[int | Int[Tensor, ""]], Examples]
@@ -56,11 +67,11 @@ def reverse_step(
     look: Look,
     draw: Draw,
     x_t: Examples,
-    latents: Latents | None,
+    carried: Carried,
     x_0_before: Examples,
     levels: Float[Tensor, "3"],
     number: int | Int[Tensor, ""],
-) -> tuple[Examples, Examples, Latents | None]:
+) -> tuple[Examples, Examples, Carried]:
     """One step of a sampler.
 
     DDIM's is exact where the estimate of x_0 does not change on the way. Those of second order are DDIM's with a better
@@ -75,7 +86,7 @@ def reverse_step(
         look: evaluates the network.
         draw: noise by number.
         x_t: where the step begins.
-        latents: of the look before.
+        carried: latents of the look before.
         x_0_before: the estimate of the step before.
         levels: see `noise_levels`.
         number: of the step, from 0.
@@ -84,20 +95,20 @@ def reverse_step(
         The estimate of x_0, where the step ends, and the latents to carry.
     """
     gamma, gamma_next, share = levels
-    estimated, latents = look(x_t, latents, gamma)
+    estimated, carried = look(x_t, carried, gamma)
     x_0 = estimated.x_0
     if sampler in ("ddpm", "ddpm-small"):
         noise = draw(number + 1)
-        return x_0, ddpm_step(x_t, estimated, gamma, gamma_next, noise, small=sampler == "ddpm-small"), latents
+        return x_0, ddpm_step(x_t, estimated, gamma, gamma_next, noise, small=sampler == "ddpm-small"), carried
     if sampler == "ddim":
-        return x_0, ddim_step(estimated, gamma_next), latents
+        return x_0, ddim_step(estimated, gamma_next), carried
     if sampler == "dpmpp-2m":
         better = x_0 + share * (x_0 - x_0_before)
     else:
-        there, latents = look(ddim_step(estimated, gamma_next), latents, gamma_next)
+        there, carried = look(ddim_step(estimated, gamma_next), carried, gamma_next)
         better = (x_0 + there.x_0) / 2
     eps = eps_from_x(x_t, better, gamma.expand(len(x_t)))
-    return x_0, ddim_step(Estimate(better, eps), gamma_next), latents
+    return x_0, ddim_step(Estimate(better, eps), gamma_next), carried
 
 
 def last_rule(sampler: SamplerName) -> SamplerName:

@@ -113,6 +113,7 @@ def sampling_protocol(trained: TrainedModel, options: Mapping[str, Any]) -> dict
         "schedule": options.get("schedule") or config.sampling_schedule,
         "guidance": options.get("guidance", 0.0),
         **({"guidance_interval": list(interval)} if (interval := options.get("guidance_interval")) else {}),
+        **{name: options[name] for name in ("num_latents", "num_guide_latents") if options.get(name) is not None},
         "network": "bfloat16" if bfloat16 else "float32",
     }
 

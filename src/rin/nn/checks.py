@@ -8,12 +8,17 @@ from torch import Tensor
 from rin.core.compute import is_at_hand
 from rin.core.denoiser import Condition
 from rin.core.errors import RinError
-from rin.core.shapes import Examples, Interface, Labels, Latents, PerExample
+from rin.core.shapes import Examples, Interface, Labels, LatentsBefore, PerExample
 from rin.nn.config import RINConfig
 
 
 def check_input(
-    config: RINConfig, x: Examples, gamma: PerExample, condition: Condition, latents_prev: Latents | None
+    config: RINConfig,
+    x: Examples,
+    gamma: PerExample,
+    condition: Condition,
+    latents_prev: LatentsBefore | None,
+    num_latents: int | None = None,
 ) -> None:
     """Refuses what the network was not made for (arguments as of `RIN.forward`).
 
@@ -27,15 +32,35 @@ def check_input(
         raise RinError(f"gamma is {_kind(gamma)} {tuple(gamma.shape)}: give a float for each of {batch} examples")
     if is_at_hand(gamma) and not ((gamma >= 0) & (gamma <= 1)).all():
         raise RinError("gamma is the share of clean data in x, not t or a step: give numbers in [0, 1]")
+    if num_latents is not None:
+        check_num_latents(config, num_latents)
     latents = (batch, config.num_latents, config.latent_dim)
-    if latents_prev is not None and latents_prev.shape != latents:
-        raise RinError(f"previous latents of shape {tuple(latents_prev.shape)}: {latents} are needed")
+    if latents_prev is not None:
+        is_fewer = latents_prev.ndim == 3 and 0 < config.num_latents_min <= latents_prev.shape[1] < config.num_latents
+        if latents_prev.shape != ((batch, latents_prev.shape[1], config.latent_dim) if is_fewer else latents):
+            raise RinError(f"previous latents of shape {tuple(latents_prev.shape)}: {latents} are needed")
     context = condition.context
     if context is not None and (context.shape[0] != batch or not context.is_floating_point()):
         raise RinError(f"context is {_kind(context)} {tuple(context.shape)}: give floats for each of {batch} examples")
     if condition.labels is not None:
         _check_labels(condition.labels, batch, config.num_classes)
     _check_embeddings(config, condition, batch)
+
+
+def check_num_latents(config: RINConfig, num_latents: int) -> None:
+    """Refuses a number of latents that a network has not learned to do with.
+
+    Raises:
+        RinError: it is out of range.
+    """
+    least = config.num_latents_min or config.num_latents
+    if not least <= num_latents <= config.num_latents:
+        if not config.num_latents_min:
+            raise RinError(
+                f"num_latents {num_latents}: this network has learned to work with all its {config.num_latents} alone; "
+                "train with --model.num-latents-min for fewer"
+            )
+        raise RinError(f"num_latents {num_latents}: this network works with {least} to {config.num_latents}")
 
 
 def check_interface(config: RINConfig, interface: Interface) -> None:

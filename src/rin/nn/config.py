@@ -1,5 +1,6 @@
 """The configuration of a network."""
 
+import math
 from dataclasses import dataclass
 
 from rin.core.configs import check_fields
@@ -39,6 +40,11 @@ class RINConfig:
 
     num_latents: int = 128
     """Latents m, those for the noise level and the condition among them."""
+
+    num_latents_min: int = 0
+    """Fewest latents that the network learns to do with: an elastic one, whose latents are as many at each step of
+    sampling as is asked for. Each update of training draws a number of them, from this to `num_latents`, and works with
+    the first of the learned ones. 0 always takes all, as in the paper."""
 
     latent_dim: int = 512
     """Width e of a latent; a multiple of 4 and of `num_heads`, 8 or more."""
@@ -121,6 +127,12 @@ class RINConfig:
                 f"model.num_latents {self.num_latents} leaves no latent beside the noise level and the condition: "
                 f"take more than {self.num_latents - self.num_learned_latents}"
             )
+        least = self.num_condition_latents + 1
+        if self.num_latents_min and not least <= self.num_latents_min <= self.num_latents:
+            raise RinError(
+                f"model.num_latents_min {self.num_latents_min}: take {least} (the noise level, the condition and one "
+                f"learned latent) to {self.num_latents}, or 0 to always take all"
+            )
         if self.caption_length and (self.num_condition_tokens or self.num_classes):
             raise RinError(
                 "model.caption_length takes the place of model.num_classes and model.num_condition_tokens: take 0"
@@ -152,6 +164,7 @@ class RINConfig:
             "num_condition_tokens",
             "condition_dim",
             "caption_length",
+            "num_latents_min",
             "interface_mlp_ratio",
         ):
             if getattr(self, name) < 0:
@@ -201,3 +214,17 @@ class RINConfig:
     def num_learned_latents(self) -> int:
         """Latents with a learned start."""
         return self.num_latents - self.num_condition_latents
+
+    @property
+    def latent_counts(self) -> tuple[int, ...]:
+        """The numbers of latents that training draws from, the least first: all alone, if the network is not elastic.
+
+        The learned ones are spread evenly in their logarithm, two an octave: a drawn number is nearly log-uniform, and
+        there are no more than eight, so that each is compiled once (PyTorch compiles a function for eight shapes).
+        """
+        if not self.num_latents_min:
+            return (self.num_latents,)
+        least, most = self.num_latents_min - self.num_condition_latents, self.num_learned_latents
+        steps = min(math.ceil(2 * math.log2(most / least)), 7)
+        learned = [round(least * (most / least) ** (step / max(steps, 1))) for step in range(steps + 1)]
+        return tuple(self.num_condition_latents + count for count in sorted(set(learned)))

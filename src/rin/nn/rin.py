@@ -3,12 +3,13 @@
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from rin.core.denoiser import Condition, Denoised
 from rin.core.kind import is_image, is_set
-from rin.core.shapes import Examples, Latents, PerExample
+from rin.core.shapes import Examples, Latents, LatentsBefore, PerExample
 from rin.nn.blocks import MLP, NORM_EPS, Block, ComputeLayer, CrossLayer, LocalMixing
 from rin.nn.checks import check_input, check_interface
 from rin.nn.config import RINConfig
@@ -77,8 +78,9 @@ class RIN(nn.Module):
         x: Examples,
         gamma: PerExample,
         condition: Condition | None = None,
-        latents_prev: Latents | None = None,
+        latents_prev: LatentsBefore | None = None,
         latents_only: bool = False,
+        num_latents: int | None = None,
     ) -> Denoised:
         """Denoises x_t.
 
@@ -87,20 +89,23 @@ class RIN(nn.Module):
                 no context.
             gamma: share of clean data's variance in x, in [0, 1] (b); not t.
             condition: labels, embeddings, context frames; None says nothing.
-            latents_prev: Z of the previous step (b m e); None means zeros.
+            latents_prev: Z of the previous step (b m e), of an elastic network of any m that it works with; None means
+                zeros.
             latents_only: leave out what the latents do not need: the last write and the read-out.
+            num_latents: m, of an elastic network (`RINConfig.num_latents_min`): the first learned latents, and those of
+                noise level and condition; None means all.
 
         Raises:
             RinError: an argument is not of the shape or kind that the network was made for, or, on a CPU, gamma or a
                 label is out of range; elsewhere the prediction of such a label is NaN.
         """
         condition = condition or Condition()
-        check_input(self.config, x, gamma, condition, latents_prev)
+        check_input(self.config, x, gamma, condition, latents_prev, num_latents)
         dtype = self.latents.dtype
         context = None if condition.context is None else condition.context.to(dtype)
         interface = self.tokenizer.tokenize(x.to(dtype), context)
         check_interface(self.config, interface)
-        latents = self.initial_latents(gamma, condition, latents_prev)
+        latents = self.initial_latents(gamma, condition, latents_prev, num_latents)
         for number, block in enumerate(self.blocks, start=1):
             run = partial(checkpoint, block, use_reentrant=False) if self._recomputes() else block
             latents, interface = run(latents, interface, latents_only and number == len(self.blocks))
@@ -108,15 +113,34 @@ class RIN(nn.Module):
             return Denoised(None, latents)
         return Denoised(self.tokenizer.detokenize(interface, x.shape[1:]), latents)
 
-    def initial_latents(self, gamma: PerExample, condition: Condition, latents_prev: Latents | None) -> Latents:
+    def initial_latents(
+        self,
+        gamma: PerExample,
+        condition: Condition,
+        latents_prev: LatentsBefore | None,
+        num_latents: int | None = None,
+    ) -> Latents:
         """Z_init = [learned latents | noise level | condition tokens], warm-started by the previous latents."""
-        batch = gamma.shape[0]
-        tokens = [self.latents.expand(batch, -1, -1), self.noise_level(gamma)]
+        batch, num_learned = gamma.shape[0], self.config.num_learned_latents
+        if num_latents is not None:
+            num_learned = num_latents - self.config.num_condition_latents
+        tokens = [self.latents[:num_learned].expand(batch, -1, -1), self.noise_level(gamma)]
         condition_tokens = self.condition(condition, batch)
         latents = torch.cat(tokens if condition_tokens is None else [*tokens, condition_tokens], dim=1)
         # no previous latents means zeros on the same path: after training it is not zero there
-        previous = torch.zeros_like(latents) if latents_prev is None else latents_prev.to(latents.dtype)
+        if latents_prev is None:
+            previous = torch.zeros_like(latents)
+        else:
+            previous = self._as_many(latents_prev.to(latents.dtype), num_learned)
         return latents + self.self_conditioning(previous)
+
+    def _as_many(self, latents_prev: LatentsBefore, num_learned: int) -> Latents:
+        """Carried latents, the last learned ones dropped, or further ones begun with zeros; the condition's stay."""
+        given = latents_prev.shape[1] - self.config.num_condition_latents
+        if given == num_learned:
+            return latents_prev
+        learned, of_condition = latents_prev[:, :given], latents_prev[:, given:]
+        return torch.cat([F.pad(learned, (0, 0, 0, num_learned - given)), of_condition], dim=1)
 
     def unused_weights(self) -> list[str]:
         """The weights that no prediction depends on, and that training leaves as they are.

@@ -106,7 +106,10 @@ class Pipeline:
         given = _in_8_bits(context)
         check_context(self.kind, given)
         count = count_of(num, labels=classes, context=given, seeds=seeds)
-        check_conditioned(self.kind, self.diffusion.config, classes, options.get("guidance", 0.0))
+        by_fewer_latents = options.get("num_guide_latents") is not None
+        check_conditioned(
+            self.kind, self.diffusion.config, classes, 0.0 if by_fewer_latents else options.get("guidance", 0.0)
+        )
         frames = self.kind.num_frames if num_frames is None else whole_number("num_frames", num_frames, least=1)
         num_blocks(self.kind, frames)  # refuses what cannot be drawn
         if device is not None and isinstance(self.model, nn.Module):

@@ -18,7 +18,7 @@ from rin.core.errors import RinError, StoppedError
 from rin.core.kind import Kind
 from rin.core.launch import naming_the_dead
 from rin.core.progress import LOGGER
-from rin.core.seeds import Chance, Purpose, noise_purpose, torch_seed
+from rin.core.seeds import Chance, Purpose, choice, noise_purpose, torch_seed
 from rin.core.shapes import Labels, Stored
 from rin.core.signals import listening
 from rin.costs.operations import update_operations
@@ -100,6 +100,7 @@ class Trainer:
             self.model.recompute_blocks = config.recompute_blocks
         elif config.recompute_blocks:
             raise RinError("training.recompute_blocks is for RINs, and this is another network: leave it out")
+        self.latent_counts = self.model.config.latent_counts if isinstance(self.model, RIN) else ()
         self.average = Average(self.model, config.average_decay, config.average_warmup)
         self.averages = {checkpoint.AVERAGE: self.average} | {
             checkpoint.average_of(decay): Average(self.model, decay, config.average_warmup)
@@ -240,16 +241,24 @@ class Trainer:
         chance = Chance(self.seed_on_device, step, torch.arange(part.start, part.stop, device=self.device))
         self_cond = fixed_share(self.diffusion.config, part, self.device)
         torch.manual_seed(torch_seed(self.seed, self.step, part.start))  # dropout and stochastic depth
-        return self.loss_of(media, labels, chance, self_cond)
+        return self.loss_of(media, labels, chance, self_cond, self.num_latents())
+
+    def num_latents(self) -> int | None:
+        """The latents of this update, of an elastic network: the same in every process; None for all of them."""
+        if len(self.latent_counts) < 2:
+            return None
+        return self.latent_counts[choice(self.seed, self.step, len(self.latent_counts), Purpose.NUM_LATENTS)]
 
     def loss(
-        self, media: Stored, labels: Labels, chance: Chance, self_cond: Int[Tensor, "k"] | None
+        self, media: Stored, labels: Labels, chance: Chance, self_cond: Int[Tensor, "k"] | None, num_latents: int | None
     ) -> Float[Tensor, ""]:
         """The mean loss of some pictures or clips: all of it on the device, to be compiled as a whole."""
         with autocast_to(self.in_bfloat16, self.device):
             x_0, condition = self.kind.examples(media, labels)
             noise = chance.normal(self.noise, x_0.shape[1:])
-            return self.diffusion.loss(self.network, x_0, condition, noise=noise, self_cond=self_cond, chance=chance)
+            return self.diffusion.loss(
+                self.network, x_0, condition, noise=noise, self_cond=self_cond, chance=chance, num_latents=num_latents
+            )
 
     def record(self, lr: float) -> dict[str, Any]:
         """A line of the log: the mean loss since the line before, norms, and the held-out losses where they are due."""
