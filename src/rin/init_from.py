@@ -5,7 +5,8 @@
 | classes | a class of the same name keeps its embedding, the others start anew |
 | height and width | positions are interpolated over the grid of patches |
 | images to clips | every frame starts with the image's positions |
-| latents, blocks, layers of a block | the first ones are taken over, further ones start anew |
+| latents | the first ones are taken over, further ones start as near copies of them |
+| blocks, layers of a block | the first ones are taken over, further ones start anew |
 | channels, patch size | the patch layer and the read-out start anew, and positions are interpolated |
 
 Widths, heads and what the network predicts have to be the same. Averages start from what was taken over, as the
@@ -121,9 +122,23 @@ def _fitted(
     if name == _POSITIONS and not is_set(config.shape) and _slots(begun.config) != _slots(config):
         return _interpolated(before, begun.config, config)
     if name == _LATENTS and before.shape != weight.shape:
-        count = min(len(before), len(weight))
-        return torch.cat([before[:count], weight[count:]])
+        return _as_many(before, weight)
     return before if before.shape == weight.shape else None
+
+
+_APART = 0.1
+"""How far copies of latents start from one another, over the latents' own deviation."""
+
+
+def _as_many(before: Float[Tensor, "old e"], weight: Float[Tensor, "new e"]) -> Float[Tensor, "new e"]:
+    """Learned latents, as many as the new ones are: further ones start beside the first ones, round and round.
+
+    Among equals attention is shared and the network says nearly what it said, where latents drawn anew would disturb
+    it; a little noise lets them part.
+    """
+    copies = before.repeat(-(-len(weight) // len(before)), 1)[len(before) : len(weight)]
+    apart = _APART * before.std() * weight[len(before) :] / weight.std()
+    return torch.cat([before[: len(weight)], copies + apart])
 
 
 def _by_class(

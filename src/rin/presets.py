@@ -158,13 +158,14 @@ def cifar10_small() -> ExperimentConfig:
     """CIFAR-10, class-conditional, in a day or less on two cores: 3 M parameters. All of it is ours.
 
     Neighbouring patches mix before each write, positions begin as large as the tokens' contents, Muon trains it, it
-    predicts v, and three examples in ten start from estimated latents, which leaves time for more updates.
+    predicts v, and three examples in ten start from estimated latents, which leaves time for more updates. It is
+    elastic: 8 to 64 latents.
     """
     return ExperimentConfig(
         model=RINConfig(
-            shape=(3, 32, 32), patch_size=2, num_classes=10, num_latents=32, latent_dim=192, interface_dim=96,
-            compute_depth=(1, 1, 1), num_heads=4, num_read_write_heads=4, latent_mlp_ratio=4, interface_mlp_ratio=2,
-            position_deviation=1.0, mixing_size=5,
+            shape=(3, 32, 32), patch_size=2, num_classes=10, num_latents=64, num_latents_min=8, latent_dim=192,
+            interface_dim=96, compute_depth=(1, 1, 1), num_heads=4, num_read_write_heads=4, latent_mlp_ratio=4,
+            interface_mlp_ratio=2, position_deviation=1.0, mixing_size=5,
         ),
         diffusion=DiffusionConfig(
             schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="eps",
