@@ -2,13 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from rin import load as rin_load
 from rin.cli import main
-from rin.diffusion.samplers import num_evaluations
+from rin.costs.operations import cost
+from rin.diffusion.samplers import evaluations
 from rin.evaluation.sweeping import Way, ways
-from tests.end_to_end.commands import assert_one_line, rin
+from tests.end_to_end.commands import TINY, assert_one_line, rin
 from tests.end_to_end.test_evaluate import network, run  # noqa: F401
 
 
@@ -97,13 +100,79 @@ def test_mistakes_are_one_line(run, network, tmp_path, more, words):  # noqa: F8
      ("dpmpp-2m", 1.0, (0.0, 1e9), 20), ("ddim", 1.0, (1e8, 1e9), 10)],
 )  # fmt: skip
 def test_evaluations_are_counted(sampler, guidance, interval, expected):
-    assert num_evaluations(sampler, "karras", 10, guidance, interval) == expected
+    assert evaluations(sampler, "karras", 10, guidance, interval) == [None] * expected
 
 
 def test_an_interval_without_guidance_makes_no_second_way():
-    found = ways(["ddim"], [10], ["cosine"], [0.0, 1.0], [None, (0.3, 3.0)], [None])
+    found = ways(["ddim"], [10], ["cosine"], [0.0, 1.0], [None, (0.3, 3.0)], [None], [None], [None])
     assert found == [
         Way(sampler="ddim", num_steps=10, schedule="cosine"),
         Way(sampler="ddim", num_steps=10, schedule="cosine", guidance=1.0),
         Way(sampler="ddim", num_steps=10, schedule="cosine", guidance=1.0, guidance_interval=(0.3, 3.0)),
     ]
+
+
+@pytest.fixture(scope="module")
+def elastic(tmp_path_factory):
+    """A run whose latents are 4 to 16."""
+    folder = tmp_path_factory.mktemp("runs") / "elastic"
+    changes = ("--model.num-latents", "16", "--model.num-latents-min", "4", "--training.num-steps", "2")
+    result = rin("train", "digits", *TINY, *changes, "--out", folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def drawn(folder, out, *arguments):
+    """`rin sample` in this process: the pictures, or its status if it refuses."""
+    with pytest.raises(SystemExit) as left:
+        main(["sample", str(folder), "--num", "2", "--out", str(out), *map(str, arguments)])
+    return left.value.code or np.load(out)["images"]
+
+
+def test_a_budget_chooses_the_best_measured_way_that_costs_no_more(elastic, network, tmp_path, caplog):  # noqa: F811
+    file = elastic / "sweep.jsonl"
+    ways = ("--num-latents", "4", "0.5:4,1:16", "16", "--steps", "3", "5", "--num", "12")
+    assert sweep(elastic, "--features", network, *ways) == 0
+    found, config = rows(file), rin_load(elastic).config
+    of_four, of_all = (cost(config, count).operations for count in (4, 16))
+    counted = {(row["way"]["num_latents"], row["way"]["num_steps"]): row["operations"] for row in found}
+    assert counted["4", 5] == 5 * of_four
+    assert counted["0.5:4,1:16", 5] == 3 * of_all + 2 * of_four  # t = 1, 0.8 and 0.6; 0.4 and 0.2
+    for row, distance in zip(found, (5.0, 4.0, 3.0, 2.0, 1.0, 0.5), strict=True):
+        row["frechet_distance"] = distance
+    file.write_text("".join(json.dumps(row) + "\n" for row in found))
+
+    own = 4 * of_all  # the run's own steps
+    fitting = [row for row in found if row["operations"] <= 0.7 * own]
+    best = min(fitting, key=lambda row: row["frechet_distance"])
+    assert len(fitting) not in (1, len(found))
+    with caplog.at_level("INFO", logger="rin"):
+        pictures = drawn(elastic, tmp_path / "budget.npz", "--budget", "0.7")
+    assert f"{best['words']}, {best['way']['num_steps']} steps" in caplog.text
+    way = ("--steps", best["way"]["num_steps"], "--num-latents", best["way"]["num_latents"])
+    assert np.array_equal(pictures, drawn(elastic, tmp_path / "way.npz", *way))
+    assert not np.array_equal(pictures, drawn(elastic, tmp_path / "own.npz"))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--budget", "0.01"), "the cheapest takes"),
+        (("--budget", "0"), "take a share of the operations"),
+        (("--budget", "0.5", "--guidance", "1"), "with guidance 1"),
+        (("--budget", "0.5", "--num-latents", "8"), "--budget chooses --num-latents"),
+        (("--num-latents", "3"), "works with 4 to 16"),
+        (("--num-latents", "0.5:8"), "rise to 1"),
+        (("--num-latents", "many"), "write a number, as in 32"),
+        (("--num-guide-latents", "4"), "does nothing without guidance"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistakes_with_latents_and_budgets_are_one_line(elastic, network, tmp_path, capsys, more, words):  # noqa: F811
+    sweep(elastic, "--features", network, "--num-latents", "4", "--steps", "3", "--num", "12")
+    assert sweep(elastic, "--features", network, "--num-latents", "4", "3", "--steps", "3", "--num", "12") == 2
+    capsys.readouterr()
+    assert drawn(elastic, tmp_path / "out.npz", *more) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.strip().splitlines()) == 1

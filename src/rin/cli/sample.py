@@ -1,6 +1,6 @@
 """`rin sample`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,9 @@ from rin.core.errors import RinError, unknown
 from rin.core.kind import Kind
 from rin.core.launch import processes
 from rin.core.pixels import to_floats, to_pictures
+from rin.core.progress import LOGGER
 from rin.core.shapes import Examples, Pictures
+from rin.evaluation.sweeping import CHOSEN, SWEEP, best_within
 from rin.evaluation.videos import check_pictures, held_out_frames, last_frames
 from rin.model_files import model_folder
 from rin.sampling.drawing import num_blocks, of_all
@@ -55,6 +57,10 @@ class SampleArguments:
     prompt: str | None = None
     """A caption of what to draw, for models that have learned from captions."""
 
+    budget: float | None = None
+    """Share of the operations of the model's own steps with all its latents, as in 0.4: draws in the best way within it
+    that rin sweep has measured of this model, and says which."""
+
     num: int | None = None
     """How many, spread evenly over the classes; if absent 64 pictures or 8 clips."""
 
@@ -72,7 +78,8 @@ def sample(arguments: list[str]) -> None:
 def _sample(chosen: SampleArguments) -> None:
     if not 0.1 <= chosen.fps <= 240:
         raise RinError(f"--fps {chosen.fps}: take 0.1 to 240")
-    trained, sampling = load(chosen.run), chosen.sampling
+    trained = load(chosen.run)
+    sampling = chosen.sampling if chosen.budget is None else _within(chosen.budget, chosen, trained)
     kind = trained.kind
     num = (8 if kind.is_video else 64) if chosen.num is None else chosen.num
     if num < 1:
@@ -104,6 +111,16 @@ def _sample(chosen: SampleArguments) -> None:
             num_context=0 if context is None else context.shape[2], fps=chosen.fps, values=trained.values,
         )  # fmt: skip
         print(f"{num} {'clip' if kind.is_video else 'sample'}{'s' * (num > 1)} in {quoted(chosen.out)}")
+
+
+def _within(budget: float, chosen: SampleArguments, trained: TrainedModel) -> SamplingArguments:
+    """The sampling that is asked for, in the best way within a budget that has been measured."""
+    for name in CHOSEN:
+        if getattr(chosen.sampling, name) is not None:
+            raise RinError(f"--budget chooses --{name.replace('_', '-')}: give one of them")
+    way = best_within(model_folder(chosen.run) / SWEEP, trained, budget, chosen.sampling.guidance)
+    LOGGER.info("%s, %d steps", way.words, way.num_steps)
+    return replace(chosen.sampling, **{name: getattr(way, name) for name in CHOSEN})
 
 
 def _num_frames(chosen: SampleArguments, kind: Kind) -> int:

@@ -16,9 +16,10 @@ from rin.core.names import printable
 from rin.diffusion import SamplerName
 from rin.evaluation.features import feature_network
 from rin.evaluation.images import drawn_samples, measure_samples, measuring_protocol, patch_size_of, reference_of
-from rin.evaluation.sweeping import Sweep, Way, check_plot, draw_sweep, sweep_table, ways
+from rin.evaluation.sweeping import SWEEP, Sweep, Way, check_plot, draw_sweep, sweep_table, ways
 from rin.evaluation.videos import USUAL_BATCH
 from rin.model_files import model_folder
+from rin.nn import RIN
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
 
@@ -37,11 +38,12 @@ class SweepArguments:
     features: str
     """What looks at the pictures, as of rin evaluate."""
 
-    out: Path = Path("sweep.jsonl")
-    """A file for the results, a line of JSON each."""
+    out: Path | None = None
+    """A file for the results, a line of JSON each; if absent sweep.jsonl in the run's folder, from which
+    rin sample --budget chooses, or here if the run is none."""
 
     plot: Path | None = None
-    """A picture (.png): Frechet distance over evaluations of the network."""
+    """A picture (.png): Frechet distance over the operations of a sample."""
 
     samplers: tuple[SamplerName, ...] = ()
     """ddpm, ddpm-small, ddim, dpmpp-2m, heun."""
@@ -57,6 +59,12 @@ class SweepArguments:
 
     guidance_intervals: tuple[str, ...] = ()
     """The noise that guidance is for, as in 0.3,3 or all; all if absent."""
+
+    num_latents: tuple[str, ...] = ()
+    """Latents, of an elastic model: as in 16 64 0.5:16,1:64; all if absent."""
+
+    num_guide_latents: tuple[int, ...] = ()
+    """Latents of the pass that guides, of an elastic model; the model without its label guides if absent."""
 
     average_decays: tuple[float, ...] = ()
     """Averages of a run's weights; the first if absent."""
@@ -91,17 +99,23 @@ def sweep(arguments: list[str]) -> None:
 
 
 def _sweep(chosen: SweepArguments) -> None:
-    for path in (chosen.out, chosen.plot):
+    folder = model_folder(chosen.run)
+    out = (folder if folder.is_dir() else Path()) / SWEEP if chosen.out is None else chosen.out
+    for path in (out, chosen.plot):
         if path is not None:
             check_writable(path.parent)
             if path.is_dir():
                 raise RinError(f"cannot write {path}: it is a folder")
     if chosen.plot is not None:
         check_plot(chosen.plot)
-    found, folder = Sweep(chosen.out), model_folder(chosen.run)
+    found = Sweep(out)
     decay = chosen.average_decays[0] if chosen.average_decays else None
     trained = load(chosen.run, decay)
     all_ways = _ways(chosen, trained)
+    model = trained.config if isinstance(trained.model, RIN) else None
+    if model is not None:
+        for way in all_ways:
+            way.operations(model)  # refuses latents that the network has not, before hours of work
     network = feature_network(chosen.features, device())
     batch_size = chosen.batch_size or USUAL_BATCH
     run = folder if (folder / checkpoint.FOLDER).is_dir() else None
@@ -121,7 +135,7 @@ def _sweep(chosen: SweepArguments) -> None:
             continue
         results = measure_samples(samples, network, reference, batch_size, patch_size_of(trained)).results()
         if is_first():
-            found.add(way, protocol, results)
+            found.add(way, model, protocol, results)
             distance = results["frechet_distance"]
             print(f"{number}/{len(all_ways)}  {way.words}, {way.num_steps} steps: {distance:.4g}", flush=True)
     if is_first():
@@ -141,6 +155,8 @@ def _ways(chosen: SweepArguments, trained: TrainedModel) -> list[Way]:
         chosen.schedules or (config.sampling_schedule,),
         chosen.guidances,
         [_interval(text) for text in chosen.guidance_intervals] or [None],
+        chosen.num_latents or (None,),
+        chosen.num_guide_latents or (None,),
         chosen.average_decays or (None,),
     )
 

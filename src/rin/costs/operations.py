@@ -4,6 +4,7 @@ Operations are those of matrix products and attention, two a multiply-add; what 
 backward pass is not counted.
 """
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ def _convolution_backward(
     return sum(others[7][:2]) * 2 * math.prod(gradient) * math.prod(weight[1:])
 
 
+@functools.cache
 def cost(config: RINConfig, num_latents: int | None = None) -> Cost:
     """Counts a network without making it, at work with some of its latents if it is elastic; with all if None."""
     with torch.device("meta"):

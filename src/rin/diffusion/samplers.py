@@ -14,6 +14,7 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Examples, Latents
+from rin.diffusion.latent_counts import NumLatents, latents_at
 from rin.diffusion.parametrisation import Estimate, eps_from_x
 from rin.diffusion.schedules import Schedule, parse_schedule
 
@@ -145,15 +146,26 @@ def is_inside(gamma: float, interval: tuple[float, float] | None) -> bool:
     return interval is None or interval[0] < math.sqrt((1 - gamma) / gamma) <= interval[1]
 
 
-def num_evaluations(
-    sampler: SamplerName, schedule: str, num_steps: int, guidance: float, interval: tuple[float, float] | None
-) -> int:
-    """How often a network is evaluated for a sample: twice a step of heun but the last, and twice where guided."""
-    count = 0
+def evaluations(
+    sampler: SamplerName,
+    schedule: str,
+    num_steps: int,
+    guidance: float,
+    interval: tuple[float, float] | None = None,
+    num_latents: NumLatents | None = None,
+    num_guide_latents: int | None = None,
+) -> list[int | None]:
+    """The latents of each evaluation of the network for a sample; None is the network's own number.
+
+    There are two a step of heun but the last, and twice as many where guided.
+    """
+    found = list[int | None]()
     for step, (gamma, *_) in enumerate(noise_levels(parse_schedule(schedule), num_steps, 0.0).tolist()):
         looks = 2 if sampler == "heun" and step < num_steps - 1 else 1
-        count += looks * (2 if guidance and is_inside(gamma, interval) else 1)
-    return count
+        count = latents_at(num_latents, step_times(step, num_steps, 0.0)[0])
+        guide = [num_guide_latents or count] if guidance and is_inside(gamma, interval) else []
+        found += looks * [count, *guide]
+    return found
 
 
 def step_times(step: int, num_steps: int, td: float) -> tuple[float, float]:

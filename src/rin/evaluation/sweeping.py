@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +12,16 @@ from typing import Any
 from rin.core.errors import RinError
 from rin.core.optional import pyplot
 from rin.core.strict_json import parse_json
+from rin.costs.operations import cost
 from rin.diffusion import SamplerName
-from rin.diffusion.samplers import num_evaluations
+from rin.diffusion.latent_counts import parse_num_latents
+from rin.diffusion.samplers import evaluations
+from rin.evaluation.features import weights_digest
+from rin.nn import RINConfig
+from rin.trained_model import TrainedModel
+
+SWEEP = "sweep.jsonl"
+"""The file of a run's or a model's folder that tells how well it draws in which way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,27 +36,45 @@ class Way:
     guidance_interval: tuple[float, float] | None = None
     """None also where there is no guidance, so that no way is there twice."""
 
+    num_latents: str | None = None
+    """As on the command line: 16, or 0.5:16,1:128; None is all."""
+
+    num_guide_latents: int | None = None
+    """None also where there is no guidance."""
+
     average_decay: float | None = None
     """Which average of a run's weights; None is the first."""
 
     @property
     def options(self) -> dict[str, Any]:
         """The same as `TrainedModel.sample` takes it."""
-        return {name: value for name, value in asdict(self).items() if name != "average_decay"}
+        latents = None if self.num_latents is None else parse_num_latents(self.num_latents)
+        return {**{name: value for name, value in asdict(self).items() if name != "average_decay"},
+                "num_latents": latents}  # fmt: skip
 
     @property
-    def evaluations(self) -> int:
-        """Of the network, for a sample."""
-        return num_evaluations(self.sampler, self.schedule, self.num_steps, self.guidance, self.guidance_interval)
+    def evaluations(self) -> list[int | None]:
+        """The latents of each evaluation of the network for a sample, see `rin.diffusion.samplers.evaluations`."""
+        return evaluations(
+            self.sampler, self.schedule, self.num_steps, self.guidance, self.guidance_interval,
+            self.options["num_latents"], self.num_guide_latents,
+        )  # fmt: skip
+
+    def operations(self, model: RINConfig) -> int:
+        """Of a network, for a sample: as `rin.costs.operations.cost` counts them."""
+        return sum(times * cost(model, count).operations for count, times in Counter(self.evaluations).items())
 
     @property
     def words(self) -> str:
         """All but the number of steps, in words."""
         guidance = f", guidance {self.guidance:g}" if self.guidance else ""
+        if self.num_guide_latents is not None:
+            guidance += f" by {self.num_guide_latents} latents"
         if self.guidance_interval is not None:
             guidance += " in {:g} to {:g}".format(*self.guidance_interval)
+        latents = "" if self.num_latents is None else f", latents {self.num_latents}"
         average = "" if self.average_decay is None else f", average {self.average_decay:g}"
-        return f"{self.sampler}, {self.schedule}{guidance}{average}"
+        return f"{self.sampler}, {self.schedule}{guidance}{latents}{average}"
 
 
 def ways(
@@ -55,10 +83,12 @@ def ways(
     schedules: Sequence[str],
     guidances: Sequence[float],
     intervals: Sequence[tuple[float, float] | None],
+    latents: Sequence[str | None],
+    guide_latents: Sequence[int | None],
     decays: Sequence[float | None],
 ) -> list[Way]:
     """Every combination, once."""
-    combined = itertools.product(decays, samplers, schedules, guidances, intervals, num_steps)
+    combined = itertools.product(decays, samplers, schedules, guidances, intervals, guide_latents, latents, num_steps)
     return list(
         dict.fromkeys(
             Way(
@@ -67,9 +97,11 @@ def ways(
                 schedule=schedule,
                 guidance=guidance,
                 guidance_interval=interval if guidance else None,
+                num_latents=count,
+                num_guide_latents=guide if guidance else None,
                 average_decay=decay,
             )
-            for decay, sampler, schedule, guidance, interval, steps in combined
+            for decay, sampler, schedule, guidance, interval, guide, count, steps in combined
         )
     )
 
@@ -99,15 +131,23 @@ class Sweep:
 
     def has(self, way: Way, protocol: dict[str, Any]) -> bool:
         """Whether a way has been measured by this protocol."""
-        return any(row["way"] == _plain(asdict(way)) and row["protocol"] == _plain(protocol) for row in self.rows)
+        return any(row["protocol"] == _plain(protocol) and _way(row) == way for row in self.rows)
 
-    def add(self, way: Way, protocol: dict[str, Any], results: dict[str, Any]) -> None:
+    def add(self, way: Way, model: RINConfig | None, protocol: dict[str, Any], results: dict[str, Any]) -> None:
         """Adds what was measured, and writes it down at once.
+
+        Args:
+            way: to sample.
+            model: the network, whose operations are counted; None for one that is no RIN.
+            protocol: how it was measured.
+            results: what was measured.
 
         Raises:
             RinError: the file cannot be written.
         """
-        row = {"way": asdict(way), "words": way.words, "evaluations": way.evaluations, **results, "protocol": protocol}
+        counted = {} if model is None else {"operations": way.operations(model)}
+        row = {"way": asdict(way), "words": way.words, "evaluations": len(way.evaluations), **counted,
+               **results, "protocol": protocol}  # fmt: skip
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -121,6 +161,54 @@ class Sweep:
         return sorted((row for row in self.rows if row["protocol"] in plain), key=lambda row: row["frechet_distance"])
 
 
+def _way(row: dict[str, Any]) -> Way:
+    """The way of a row, of files from before an option was there too."""
+    way: dict[str, Any] = {**row["way"]}
+    if way["guidance_interval"] is not None:
+        way["guidance_interval"] = tuple(way["guidance_interval"])
+    return Way(**way)
+
+
+CHOSEN = ("sampler", "num_steps", "schedule", "guidance_interval", "num_latents", "num_guide_latents")
+"""Options of sampling that a budget chooses."""
+
+
+def best_within(path: Path, trained: TrainedModel, budget: float, guidance: float) -> Way:
+    """The measured way of the least Frechet distance within a share of the operations of the model's own way.
+
+    Of the ways that were measured of these weights, those on the most samples are compared.
+
+    Args:
+        path: the file of a sweep.
+        trained: the model; its own sampler and steps, with all its latents, make the whole.
+        budget: the share, above 0.
+        guidance: of the ways to choose from, and of the whole.
+
+    Raises:
+        RinError: it is no share, the file is none, or no way was measured that costs no more.
+    """
+    if not budget > 0:
+        raise RinError(f"--budget {budget:g}: take a share of the operations, as in 0.4")
+    digest = weights_digest(trained.model)
+    rows = [row for row in Sweep(path).rows if row["protocol"]["samples"].get("weights_sha256") == digest]
+    most = max((row["protocol"]["samples"]["num"] for row in rows), default=0)
+    rows = [row for row in rows if row["protocol"]["samples"]["num"] == most and row["way"]["guidance"] == guidance]
+    config = trained.diffusion.config
+    own = Way(
+        sampler=config.sampler, num_steps=config.num_steps, schedule=config.sampling_schedule, guidance=guidance
+    )  # fmt: skip
+    whole = own.operations(trained.config)
+    shares = [(row.get("operations", math.inf) / whole, row) for row in rows]
+    fitting = [row for share, row in shares if share <= budget]
+    if not fitting:
+        cheapest = f"the cheapest takes {min(share for share, _ in shares):.2g}" if shares else "there are none"
+        raise RinError(
+            f"--budget {budget:g}: of the ways to sample this model with guidance {guidance:g} in {path} {cheapest}; "
+            "measure more: rin sweep RUN --features ... --num-latents ... --num-steps ..."
+        )
+    return _way(min(fitting, key=lambda row: row["frechet_distance"]))
+
+
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back."""
     return json.loads(json.dumps(content))
@@ -131,11 +219,12 @@ def sweep_table(rows: Sequence[dict[str, Any]]) -> str:
     names = {"precision": "precision", "recall": "recall", "class_accuracy": "as asked"}
     shown = {name: words for name, words in names.items() if all(name in row for row in rows)}
     width = max([len("way"), *(len(row["words"]) for row in rows)])
-    heads = f"{'way':<{width}}  {'steps':>5}  {'evaluations':>11}  {'distance':>9}"
+    heads = f"{'way':<{width}}  {'steps':>5}  {'evaluations':>11}  {'operations':>10}  {'distance':>9}"
     lines = [heads + "".join(f"  {words:>9}" for words in shown.values())]
     for row in rows:
         line = f"{row['words']:<{width}}  {row['way']['num_steps']:>5}  {row['evaluations']:>11}"
-        line += f"  {row['frechet_distance']:>9.4g}"
+        counted = f"{row['operations'] / 1e9:.4g} G" if "operations" in row else ""
+        line += f"  {counted:>10}  {row['frechet_distance']:>9.4g}"
         lines.append(line + "".join(f"  {row[name]:>9.3f}" for name in shown))
     return "\n".join(lines)
 
@@ -152,17 +241,21 @@ def check_plot(path: Path) -> None:
 
 
 def draw_sweep(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draws the Frechet distance over the evaluations of the network, a line of each way over its numbers of steps.
+    """Draws the Frechet distance over the operations of a sample, a line of each way over its numbers of steps.
+
+    Over the evaluations of the network, where operations are not known: of one that is no RIN.
 
     Raises:
         RinError: matplotlib is missing, or the file cannot be written (see `check_plot`).
     """
     plot = pyplot("to plot a sweep")
     figure, axis = plot.subplots(figsize=(8, 5), layout="constrained")
+    counted = all("operations" in row for row in rows)
+    price, label = ("operations", "operations of a sample") if counted else ("evaluations", "evaluations of a sample")
     for words in dict.fromkeys(row["words"] for row in rows):
-        line = sorted((row["evaluations"], row["frechet_distance"]) for row in rows if row["words"] == words)
+        line = sorted((row[price], row["frechet_distance"]) for row in rows if row["words"] == words)
         axis.plot(*zip(*line, strict=True), "o-", label=words)
-    axis.set(xlabel="evaluations of the network a sample", ylabel="Frechet distance", xscale="log")
+    axis.set(xlabel=label, ylabel="Frechet distance", xscale="log")
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
     try:
