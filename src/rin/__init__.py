@@ -7,12 +7,12 @@ from rin import interop
 from rin.core.denoiser import Condition, Denoised, Denoiser
 from rin.core.errors import RinError
 from rin.data import DataConfig, batches, open_data, to_floats, to_pictures
-from rin.diffusion import Diffusion, DiffusionConfig
+from rin.diffusion import Diffusion, DiffusionConfig, Given
 from rin.experiment import ExperimentConfig
 from rin.nn import RIN, RINConfig
 from rin.presets import preset, preset_names
 from rin.run import train
-from rin.sampling import save, to_pil
+from rin.sampling import edit, inpaint, interpolate, invert, save, to_pil
 from rin.trained_model import TrainedModel, load
 from rin.training.average import Average
 from rin.training.config import TrainingConfig
@@ -30,6 +30,7 @@ __all__ = [
     "Diffusion",
     "DiffusionConfig",
     "ExperimentConfig",
+    "Given",
     "Lamb",
     "Muon",
     "RINConfig",
@@ -37,7 +38,11 @@ __all__ = [
     "TrainedModel",
     "TrainingConfig",
     "batches",
+    "edit",
+    "inpaint",
     "interop",
+    "interpolate",
+    "invert",
     "learning_rate",
     "load",
     "open_data",

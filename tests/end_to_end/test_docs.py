@@ -78,6 +78,8 @@ def workspace(tmp_path_factory):
     for number in range(10):
         save_video(frames, folder / "path/to/videos" / f"{number}.mp4", 8.0)
     shutil.copy(folder / "path/to/videos/0.mp4", folder / "clip.mp4")
+    Image.fromarray(torch.randint(256, (32, 32, 3), generator=levels).byte().numpy()).save(folder / "picture.png")
+    Image.fromarray((np.indices((32, 32)).sum(axis=0) % 32 > 15).astype(np.uint8) * 255).save(folder / "mask.png")
     torch.jit.script(Mean()).save(str(folder / "features.pt"))
     torch.jit.script(Inception()).save(str(folder / "inception-2015-12-05.pt"))
     pixels = torch.randint(256, (24, 32, 32, 3), generator=levels).byte().numpy()
@@ -125,6 +127,8 @@ def run(command, folder, as_it_is=False, processes=1):
     elif name == "info" and "--gpus" in words:  # to count takes seconds, and tests/unit/costs does it
         parse(InfoArguments, words, "rin info")
         return
+    elif name in ("edit", "inpaint"):
+        words += ["--num-steps", "2", "--out", str(made / words[words.index("--out") + 1])]
     elif name in ("sample", "evaluate", "sweep"):
         words = ["features.pt" if word == "inception-v3-compat" else word for word in words]
         words += ["--num", "8" if name != "sample" and "clips" not in words[0] else "2"]

@@ -7,8 +7,10 @@ from functools import cache
 import pytest
 
 from rin.cli.arguments import parse
+from rin.cli.edit import EditArguments
 from rin.cli.evaluate import EvaluateArguments
 from rin.cli.info import InfoArguments
+from rin.cli.inpaint import InpaintArguments
 from rin.cli.prepare import PrepareArguments
 from rin.cli.sample import SampleArguments
 from rin.cli.status import StatusArguments
@@ -19,6 +21,8 @@ from tests.end_to_end.documentation import PAGES, PLACEHOLDERS, ROOT, between_ba
 
 COMMANDS = {
     "sample": (SampleArguments, ["runs/mine"]),
+    "edit": (EditArguments, ["runs/mine", "picture.png"]),
+    "inpaint": (InpaintArguments, ["runs/mine", "picture.png", "--mask", "mask.png"]),
     "evaluate": (EvaluateArguments, ["runs/mine"]),
     "sweep": (SweepArguments, ["runs/mine", "--features", "features.pt"]),
     "prepare": (PrepareArguments, ["path/to/images", "sets/mine", "--size", "64"]),

@@ -6,13 +6,25 @@ copies the code, changes one place, runs the tests that should notice, and print
 test notices makes the exit status 1.
 """
 
-from tests.mutants import data, diffusion, dropout, initial_weights, measures, network, optimiser, runs, sampling
+from tests.mutants import (
+    data,
+    diffusion,
+    dropout,
+    elastic,
+    initial_weights,
+    measures,
+    network,
+    optimiser,
+    runs,
+    sampling,
+)
 
 MUTANTS = [
     *initial_weights.MUTANTS,
     *optimiser.MUTANTS,
     *network.MUTANTS,
     *sampling.MUTANTS,
+    *elastic.MUTANTS,
     *dropout.MUTANTS,
     *diffusion.MUTANTS,
     *runs.MUTANTS,

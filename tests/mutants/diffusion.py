@@ -14,8 +14,8 @@ MUTANTS = [
     Mutant(
         "input-scale-not-undone",
         DIFFUSION,
-        "yield SamplingStep(x_0 / scale, x_t / scale, latents)",
-        "yield SamplingStep(x_0, x_t, latents)",
+        "yield SamplingStep(x_0 / scale, x_t / scale, carried.latents)",
+        "yield SamplingStep(x_0, x_t, carried.latents)",
         "results are divided by the input scale",
         (diffusion("test_samples_and_steps_on_the_way_are_in_public_units_whatever_the_input_scale"),),
     ),
@@ -62,8 +62,8 @@ MUTANTS = [
     Mutant(
         "normalised-input-taken-for-x-t",
         DIFFUSION,
-        "return estimate(prediction, x_t, gamma, space, clip",
-        "return estimate(prediction, model_input, gamma, space, clip",
+        "estimated = estimate(prediction, x_t, gamma, space, clip",
+        "estimated = estimate(prediction, model_input, gamma, space, clip",
         "only the network sees the normalised input",
         (reference("sample_ddim_scaled"),),
     ),

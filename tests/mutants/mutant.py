@@ -35,6 +35,10 @@ def training(name):
     return f"tests/unit/training/test_training.py::{name}"
 
 
+def editing(name):
+    return f"tests/unit/sampling/test_editing.py::{name}"
+
+
 def clips(name):
     return f"tests/unit/sampling/test_clips.py::{name}"
 
@@ -50,6 +54,7 @@ def reference(case):
 INITIALISATION, TOKENIZERS, EMBEDDINGS = "nn/initialisation.py", "nn/tokenizers.py", "nn/embeddings.py"
 BLOCKS, RIN, MODEL_CONFIG = "nn/blocks.py", "nn/rin.py", "nn/config.py"
 DIFFUSION, LOSS, SAMPLERS = "diffusion/diffusion.py", "diffusion/loss.py", "diffusion/samplers.py"
+GIVEN = "diffusion/given.py"
 PARAMETRISATION = "diffusion/parametrisation.py"
 OPTIM, CONFIG, RATES, AVERAGE = (f"training/{name}.py" for name in ("optim", "config", "lr_schedules", "average"))
 SHARDING = "training/sharding.py"

@@ -58,8 +58,8 @@ MUTANTS = [
     Mutant(
         "time-t-in-sampling",
         DIFFUSION,
-        "conditioned = model(model_input, gamma, condition, latents)",
-        "conditioned = model(model_input, 1 - gamma, condition, latents)",
+        "full(model_input, gamma, condition, carried.latents), carried.of_guide",
+        "full(model_input, 1 - gamma, condition, carried.latents), carried.of_guide",
         "the network is given gamma, not t",
         (diffusion("test_a_step_leads_one_step_on_or_td_steps_further"),),
     ),
@@ -182,8 +182,8 @@ MUTANTS = [
     Mutant(
         "order-of-latents",
         RIN,
-        "tokens = [self.latents.expand(batch, -1, -1), self.noise_level(gamma)]",
-        "tokens = [self.noise_level(gamma), self.latents.expand(batch, -1, -1)]",
+        "tokens = [self.latents[:num_learned].expand(batch, -1, -1), self.noise_level(gamma)]",
+        "tokens = [self.noise_level(gamma), self.latents[:num_learned].expand(batch, -1, -1)]",
         "learned latents, noise level, condition",
         (nn("test_latents_start_learned_then_noise_level_then_label_then_embeddings"),),
     ),

@@ -72,8 +72,8 @@ MUTANTS = [
     Mutant(
         "given-latents-lost",
         "diffusion/diffusion.py",
-        'x_t, latents = draw(0), options.get("latents")',
-        "x_t, latents = draw(0), None",
+        'x_t, carried = draw(0), Carried(options.get("latents"))',
+        "x_t, carried = draw(0), Carried()",
         "sampling starts from the latents that it is given",
         (diffusion("test_the_first_step_starts_from_given_latents"),),
     ),

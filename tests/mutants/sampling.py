@@ -1,22 +1,22 @@
 """Sampling and guidance."""
 
-from tests.mutants.mutant import DIFFUSION, PARAMETRISATION, SAMPLERS, Mutant, diffusion, samplers
+from tests.mutants.mutant import DIFFUSION, GIVEN, PARAMETRISATION, SAMPLERS, Mutant, diffusion, editing, samplers
 
 MUTANTS = [
     # Sampling
     Mutant(
         "sampling-returns-x-t",
         DIFFUSION,
-        "yield SamplingStep(x_0 / scale, x_t / scale, latents)",
-        "yield SamplingStep(x_t / scale, x_t / scale, latents)",
+        "yield SamplingStep(x_0 / scale, x_t / scale, carried.latents)",
+        "yield SamplingStep(x_t / scale, x_t / scale, carried.latents)",
         "the last prediction of clean data is returned",
         (diffusion("test_the_result_is_the_last_prediction_of_clean_data"),),
     ),
     Mutant(
         "sampling-noise-not-recomputed",
         DIFFUSION,
-        "return estimate(prediction, x_t, gamma, space, clip, recompute_eps=True), conditioned.latents",
-        "return estimate(prediction, x_t, gamma, space, clip, recompute_eps=False), conditioned.latents",
+        "estimated = estimate(prediction, x_t, gamma, space, clip, recompute_eps=True)",
+        "estimated = estimate(prediction, x_t, gamma, space, clip, recompute_eps=False)",
         "the noise is recomputed after clipping",
         (diffusion("test_noise_is_recomputed_after_clipping_in_every_step"),),
         quick=True,
@@ -32,8 +32,8 @@ MUTANTS = [
     Mutant(
         "sampling-cold-latents",
         DIFFUSION,
-        "gamma.expand(shape[0]), condition, latents, guidance if guided else 0.0\n",
-        "gamma.expand(shape[0]), condition, None, guidance if guided else 0.0\n",
+        "gamma.expand(shape[0]), condition, carried, passes)",
+        "gamma.expand(shape[0]), condition, Carried(), passes)",
         "latents are carried from step to step",
         (diffusion("test_latents_are_carried_from_step_to_step"),),
     ),
@@ -64,7 +64,7 @@ MUTANTS = [
     Mutant(
         "heun-carries-the-first-latents",
         SAMPLERS,
-        "there, latents = look(",
+        "there, carried = look(",
         "there, _ = look(",
         "the second look's latents are carried",
         (samplers("test_heun_looks_twice_but_for_the_last_step_and_each_look_goes_on_from_the_latents_before"),),
@@ -77,19 +77,52 @@ MUTANTS = [
         "an interval is one of the noise's sigma",
         (samplers("test_guidance_is_for_its_interval_alone_and_costs_nothing_elsewhere"),),
     ),
+    # From given data
+    Mutant(
+        "known-part-without-noise",
+        GIVEN,
+        "torch.where(self._redrawn, x_t, noised)",
+        "torch.where(self._redrawn, x_t, self._x_0)",
+        "the known part is noised to the level where the step ends",
+        (editing("test_the_network_is_shown_the_known_part_with_fresh_noise_of_the_level"),),
+    ),
+    Mutant(
+        "going-back-without-noise",
+        SAMPLERS,
+        "return alpha.sqrt() * x_t + (1 - alpha).sqrt() * noise",
+        "return x_t",
+        "a step that is taken again begins at its own level",
+        (editing("test_what_is_redrawn_has_the_distribution_that_the_known_part_leaves_it"),),
+    ),
+    Mutant(
+        "edits-start-from-time-1",
+        GIVEN,
+        "corrupt(x_0, noise, gamma.expand(len(noise)))",
+        "noise",
+        "an edit starts from the data, noised",
+        (editing("test_the_shorter_the_time_the_nearer_is_the_picture"),),
+    ),
+    Mutant(
+        "inversion-looks-for-noise-where-there-is-none",
+        SAMPLERS,
+        'gamma_next if sampler == "ddim" else gamma)',
+        "gamma)",
+        "the noise is that of the level where the step ends",
+        (editing("test_at_clean_data_the_noise_is_looked_for_where_there_is_some"),),
+    ),
     # Guidance
     Mutant(
         "guidance-mixes-with-1-minus-g",
         DIFFUSION,
-        "prediction = prediction + guidance * (prediction - _in_float32(unconditioned.prediction))",
-        "prediction = guidance * prediction + (1 - guidance) * _in_float32(unconditioned.prediction)",
+        "prediction = prediction + passes.guidance * (prediction - _in_float32(guide.prediction))",
+        "prediction = passes.guidance * prediction + (1 - passes.guidance) * _in_float32(guide.prediction)",
         "out_c + g (out_c - out_u)",
         (diffusion("test_guidance_adds_g_times_the_difference"),),
     ),
     Mutant(
         "guidance-second-pass-from-the-firsts-latents",
         DIFFUSION,
-        "(condition or Condition()).null(), latents)",
+        "(condition or Condition()).null(), carried.latents)",
         "(condition or Condition()).null(), conditioned.latents)",
         "both passes start from the same latents",
         (diffusion("test_both_passes_of_guidance_start_from_the_latents_of_the_conditional_one"),),
@@ -97,15 +130,15 @@ MUTANTS = [
     Mutant(
         "guidance-carries-unconditional-latents",
         DIFFUSION,
-        "recompute_eps=True), conditioned.latents",
-        "recompute_eps=True), unconditioned.latents if guidance else conditioned.latents",
+        "return estimated, Carried(conditioned.latents, of_guide)",
+        "return estimated, Carried(guide.latents if passes.guidance else conditioned.latents, of_guide)",
         "the conditional pass's latents are carried on",
         (diffusion("test_both_passes_of_guidance_start_from_the_latents_of_the_conditional_one"),),
     ),
     Mutant(
         "guidance-always-two-passes",
         DIFFUSION,
-        "        if guidance:\n",
+        "        if passes.guidance:\n",
         "        if condition is not None:\n",
         "g = 0 is off",
         (diffusion("test_no_guidance_is_one_pass_a_step"),),
@@ -113,8 +146,8 @@ MUTANTS = [
     Mutant(
         "guidance-for-every-model",
         DIFFUSION,
-        "if guidance and not self.config.label_drop_rate:",
-        "if False:",
+        "and not self.config.label_drop_rate:",
+        "and False:",
         "guidance needs label dropping in training",
         (diffusion("test_sampling_that_cannot_be_is_refused"),),
     ),

@@ -7,14 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rin import RIN, Condition, Diffusion, RinError
+from rin import RIN, Condition, Diffusion, RinError, preset
 from rin.core.seeds import Purpose, choice
 from rin.costs.operations import cost, update_operations
+from rin.data import Batch, OpenedData
+from rin.data.media_sets import MediaInMemory
 from rin.diffusion import DiffusionConfig
 from rin.diffusion.latent_counts import latents_at, parse_num_latents
 from rin.diffusion.samplers import noise_levels
 from rin.diffusion.schedules import parse_schedule
 from rin.nn import RINConfig
+from rin.training.sharding import local_places
+from rin.training.trainer import Trainer
 
 SMALL = RINConfig(
     shape=(2, 8, 8), patch_size=2, num_classes=3, num_latents=10, num_latents_min=4, latent_dim=16, interface_dim=12,
@@ -136,6 +140,34 @@ def test_each_number_is_drawn_as_often_and_by_seed_and_step_alone():
     assert len(counts) == 4
     assert drawn.tolist() == [choice(3, step, 4, Purpose.NUM_LATENTS) for step in range(400)]
     assert drawn.tolist() != [choice(4, step, 4, Purpose.NUM_LATENTS) for step in range(400)]
+
+
+def test_every_process_and_part_of_an_update_works_with_as_many(tmp_path, monkeypatch):
+    seen = []
+
+    def losses(self, model, x_0, condition=None, **draws):
+        seen.append(draws["num_latents"])
+        return honest(self, model, x_0, condition, **draws)
+
+    honest = Diffusion.losses
+    monkeypatch.setattr(Diffusion, "losses", losses)
+    config = replace(preset("digits").training, batch_size=12, accumulation_steps=3)
+    sets = (
+        MediaInMemory(torch.zeros(num, 2, 8, 8, dtype=torch.uint8), torch.zeros(num, dtype=torch.int64), ())
+        for num in (12, 0)
+    )
+    data = OpenedData(training=next(sets), held_out=next(sets))
+    one = Trainer(config, SMALL.kind, RIN(SMALL), Diffusion(DIFFUSION), data, tmp_path, seed=7, flip=False)
+    batch = Batch(*data.training.get(torch.arange(12)), torch.arange(12))
+    for _ in range(6):
+        one.update(batch)
+    assert seen[0::3] == seen[1::3] == seen[2::3]
+    assert len(set(seen)) > 1
+    assert set(seen) <= set(SMALL.latent_counts)
+    one.step, one.parts = 0, local_places(12, 3)[1:]  # those of a further process
+    wanted = [SMALL.latent_counts[choice(7, step, len(SMALL.latent_counts), Purpose.NUM_LATENTS)] for step in range(6)]
+    assert seen[0::3] == wanted
+    assert one.num_latents() == wanted[0]
 
 
 def test_both_passes_of_a_loss_work_with_as_many():

@@ -20,6 +20,8 @@ Recurrent Interface Networks: train and sample diffusion models of images and vi
 
   rin train PRESET [options]    train a preset, or go on with a run: the same command resumes
   rin sample RUN [options]      draw samples: a grid, the denoising as a GIF, arrays, a folder; clips as GIF or MP4
+  rin edit RUN PICTURE          change a picture: noised, and drawn back as another class or by another prompt
+  rin inpaint RUN PICTURE       draw the part of a picture anew that is white in --mask
   rin evaluate RUN              measure what a run draws, or pictures from anywhere
   rin sweep RUN                 measure it at many ways to sample: steps, samplers, guidance, averages
   rin status RUN                where a run stands
@@ -31,6 +33,8 @@ Each has --help. In short:
   rin sample runs/digits --classes 0-9 --num 100 --out samples.png
   rin train small-32 --data.path FOLDER-OF-IMAGES --out runs/mine
 """
+
+COMMANDS = ("train", "sample", "edit", "inpaint", "evaluate", "sweep", "status", "prepare", "info")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -83,6 +87,10 @@ def _command(name: str) -> Callable[[list[str]], None]:
         from rin.cli.train import train as command
     elif name == "sample":
         from rin.cli.sample import sample as command
+    elif name == "edit":
+        from rin.cli.edit import edit as command
+    elif name == "inpaint":
+        from rin.cli.inpaint import inpaint as command
     elif name == "evaluate":
         from rin.cli.evaluate import evaluate as command
     elif name == "sweep":
@@ -94,5 +102,5 @@ def _command(name: str) -> Callable[[list[str]], None]:
     elif name == "info":
         from rin.cli.info import info as command
     else:
-        raise unknown("command", name, ["train", "sample", "evaluate", "sweep", "status", "prepare", "info"])
+        raise unknown("command", name, COMMANDS)
     return command

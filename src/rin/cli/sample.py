@@ -94,7 +94,7 @@ def _sample(chosen: SampleArguments) -> None:
     context = _context(chosen, trained, num, labels)
     denoising = None
     if shows_denoising(chosen.out, kind.shape):
-        denoising = _Denoising(trained.diffusion.config.num_steps if sampling.num_steps is None else sampling.num_steps)
+        denoising = Denoising(trained.diffusion.config.num_steps if sampling.num_steps is None else sampling.num_steps)
     samples = trained.sample(
         labels if chosen.prompt is None else chosen.prompt,
         num,
@@ -145,7 +145,7 @@ def _context(chosen: SampleArguments, trained: TrainedModel, num: int, labels: l
     return None
 
 
-class _Denoising:
+class Denoising:
     """The clean estimates of all samples at some steps, spread over their run."""
 
     def __init__(self, num_steps: int) -> None:

@@ -42,6 +42,7 @@ class Purpose(enum.IntEnum):
     HELD_OUT_NOISE = 13
     SELF_COND_LAG = 14
     NUM_LATENTS = 15
+    KNOWN_NOISE = 16
 
 
 NOISE_VERSION = 2

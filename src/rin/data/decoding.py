@@ -123,6 +123,17 @@ def _read(source: bytes | Path, channels: int, side: int, value_range: ValueRang
         return in_channels(_upright(plain, _orientation(picture)), channels)
 
 
+def open_upright(source: Path) -> Image.Image:
+    """The first frame of a file, turned upright (EXIF), of its own size and mode.
+
+    Raises:
+        BrokenMediaError: it is broken, truncated, empty, in no known format, or not there.
+    """
+    with _opened(source) as picture:
+        picture.load()
+        return _upright(picture, _orientation(picture)).copy()
+
+
 def is_deep_grey_file(source: bytes | Path) -> bool:
     """Whether a file, or what is in it, is a grey picture of more than 8 bits; only its header is read.
 

@@ -2,6 +2,7 @@
 
 from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.diffusion import Diffusion, SamplingOptions, SamplingStep, last_of
+from rin.diffusion.given import Given
 from rin.diffusion.samplers import SAMPLERS, SamplerName
 from rin.diffusion.schedules import parse_schedule
 
@@ -9,6 +10,7 @@ __all__ = [
     "SAMPLERS",
     "Diffusion",
     "DiffusionConfig",
+    "Given",
     "SamplerName",
     "SamplingOptions",
     "SamplingStep",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rin.core.compute import is_at_hand
 from rin.core.denoiser import Condition
 from rin.core.errors import RinError, unknown
+from rin.diffusion.given import Given
 from rin.diffusion.latent_counts import check_num_latents
 from rin.diffusion.options import Draws
 
@@ -84,6 +85,49 @@ def check_condition(condition: Condition | None) -> None:
     """
     if condition is not None and condition.context is not None:
         check_data("context", condition.context, num_axes=5)
+
+
+def check_given(given: Given | None, shape: Sequence[int]) -> None:
+    """Refuses given data that samples of a shape cannot be made of.
+
+    Raises:
+        RinError: it is no data or noise of the shape, or its time is none.
+    """
+    if given is None:
+        return
+    check_time(given.t)
+    whole_number("num_rounds", given.num_rounds, least=1)
+    if given.x_0 is not None:
+        check_data("x_0", given.x_0)
+    elif given.noise is None or given.redrawn is not None or given.to_noise or given.t < 1:
+        raise RinError("nothing is given to start from, to keep or to take to noise: give x_0")
+    for name, part in (("x_0", given.x_0), ("noise", given.noise)):
+        if part is not None and tuple(part.shape) != tuple(shape):
+            raise RinError(f"{name} of shape {tuple(part.shape)} is given for samples of shape {tuple(shape)}")
+    if (mask := given.redrawn) is not None and (mask.dtype != torch.bool or tuple(mask.shape) != tuple(shape)):
+        raise RinError(f"redrawn is {_kind(mask)} {tuple(mask.shape)}: give truths of the data's shape {tuple(shape)}")
+
+
+def check_time(t: object) -> None:
+    """Refuses what is no time to noise given data to.
+
+    Raises:
+        RinError: it is not above 0 and up to 1.
+    """
+    if not isinstance(t, int | float) or not 0 < t <= 1:
+        raise RinError(f"t {t!r}: take a number above 0, which leaves all as it is, up to 1, which draws all anew")
+
+
+def check_without_chance(sampler: str, td: float) -> None:
+    """Refuses samplers whose way from noise to data cannot be gone back.
+
+    Raises:
+        RinError: it draws fresh noise, or shifts where steps lead.
+    """
+    if sampler in ("ddpm", "ddpm-small"):
+        raise RinError(f"sampler {sampler} draws fresh noise at each step: take ddim, heun or dpmpp-2m to go to noise")
+    if td:
+        raise RinError(f"td {td} shifts where steps lead, which cannot be gone back: leave it out to go to noise")
 
 
 def check_options(options: Mapping[str, Any], names: Iterable[str], others: Iterable[str] = ()) -> None:

@@ -19,11 +19,14 @@ from rin.diffusion.checks import (
     check_condition,
     check_data,
     check_draws,
+    check_given,
     check_has_choice,
     check_options,
     check_shape,
+    check_without_chance,
 )
 from rin.diffusion.config import DiffusionConfig
+from rin.diffusion.given import Known
 from rin.diffusion.latent_counts import latents_at
 from rin.diffusion.loss import estimate_latents, fixed_share, squared_error
 from rin.diffusion.options import Draws, SamplingOptions
@@ -37,6 +40,7 @@ from rin.diffusion.samplers import (
     last_rule,
     noise_levels,
     noise_source,
+    noising_step,
     reverse_step,
     step_times,
 )
@@ -170,21 +174,26 @@ class Diffusion:
         Raises:
             RinError: guidance for a model trained without label dropping, an unknown sampler or schedule, no steps,
                 a shape of none, seeds or noise of another number or shape, unknown options, context that is no floats
-                in [-1, 1].
+                in [-1, 1], given data that is none or of another shape.
         """
         check_options(options, SamplingOptions.__annotations__)
         check_shape(shape)
         check_condition(condition)
-        num_latents, num_guide_latents = options.get("num_latents"), options.get("num_guide_latents")
-        if num_latents is not None or num_guide_latents is not None:
+        given = options.get("given")
+        check_given(given, shape)
+        if options.get("num_latents") is not None or options.get("num_guide_latents") is not None:
             check_has_choice(model)
-        scale, guidance = self.config.input_scale, options.get("guidance", 0.0)
-        sampler = options.get("sampler") or self.config.sampler
+        scale, sampler = self.config.input_scale, options.get("sampler") or self.config.sampler
         num_steps = self.config.num_steps if (requested := options.get("num_steps")) is None else requested
-        self._check_sampling(sampler, num_steps, guidance if num_guide_latents is None else 0.0)
+        self._check_sampling(sampler, num_steps, options)
+        if to_noise := given is not None and given.to_noise:
+            check_without_chance(sampler, options.get("td", 0.0))
         gamma_of = parse_schedule(options.get("schedule") or self.config.sampling_schedule)
         device, bfloat16 = device_of(model), options.get("bfloat16", False)
-        draw = noise_source(shape, options.get("seeds"), options.get("noise"), device, options.get("block", 0))
+        seeds, block = options.get("seeds"), options.get("block", 0)
+        draw, known = noise_source(shape, seeds, options.get("noise"), device, block), None
+        if given is not None and given.redrawn is not None:
+            known = Known(given, scale, noise_source(shape, seeds, None, device, block, Purpose.KNOWN_NOISE))
         condition = self._scaled(condition)
 
         def look(x_t: Examples, carried: Carried, gamma: Level, passes: Passes) -> tuple[Estimate, Carried]:
@@ -193,33 +202,40 @@ class Diffusion:
 
         @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
         def take(sampler: SamplerName, passes: Passes, *state: Any) -> tuple[Examples, Examples, Carried]:
+            if to_noise:
+                x_t, carried, _, level, _ = state
+                return noising_step(sampler, partial(look, passes=passes), x_t, carried, level)
             return reverse_step(sampler, partial(look, passes=passes), draw, *state)
 
         fast = _fast(take, device) if options.get("compile", False) else take
-        td = options.get("td", 0.0)
-        levels = noise_levels(gamma_of, num_steps, td)
-        passes = [
-            Passes(
-                guidance if is_inside(gamma, options.get("guidance_interval")) else 0.0,
-                latents_at(num_latents, step_times(step, num_steps, td)[0]),
-                num_guide_latents,
-            )
-            for step, (gamma, *_) in enumerate(levels.tolist())
-        ]
+        t, td = 1.0 if given is None else given.t, options.get("td", 0.0)
+        levels = noise_levels(gamma_of, num_steps, td, t)
+        passes = _passes(options, levels, [t * step_times(step, num_steps, td)[0] for step in range(num_steps)])
+        by_clean = num_steps - 1
+        if to_noise:
+            levels, passes, by_clean = levels.flip(0), passes[::-1], 0
         levels = levels.to(device)
         evaluating = EvaluationMode(model)
 
         def steps() -> Iterator[SamplingStep]:
             x_t, carried = draw(0), Carried(options.get("latents"))
+            x_t = x_t if given is None else given.start(x_t, levels[0, 0], scale)
             x_0 = torch.zeros_like(x_t)
             for step in range(num_steps):
-                rule = last_rule(sampler) if step == num_steps - 1 else sampler
+                level = levels[step]
+                rule = last_rule(sampler) if step == by_clean else sampler
                 # not worth compiling: the first step of a kind, without latents or with fewer or more of them than the
-                # step before, and a last one of another rule
+                # step before, and the one by clean data of another rule
                 is_first = carried.latents is None if step == 0 else passes[step] != passes[step - 1]
                 run = take if rule != sampler or is_first else fast
-                with evaluating:
-                    x_0, x_t, carried = run(rule, passes[step], x_t, carried, x_0, levels[step], step)
+                for again in range(1 if known is None else known.num_rounds):
+                    number = again * num_steps + step
+                    if known is not None and again:
+                        x_t, level = known.back(x_t, level, number)
+                    with evaluating:
+                        x_0, x_t, carried = run(rule, passes[step], x_t, carried, x_0, level, number)
+                    if known is not None:
+                        x_0, x_t = known.keep(x_0, x_t, level[1], number)
                 yield SamplingStep(x_0 / scale, x_t / scale, carried.latents)
 
         return steps()  # so that what cannot be followed is refused by this call, and not by the first step
@@ -254,12 +270,12 @@ class Diffusion:
         estimated = estimate(prediction, x_t, gamma, space, clip, recompute_eps=True)
         return estimated, Carried(conditioned.latents, of_guide)
 
-    def _check_sampling(self, sampler: str, num_steps: int, guidance: float) -> None:
+    def _check_sampling(self, sampler: str, num_steps: int, options: SamplingOptions) -> None:
         if sampler not in SAMPLERS:
             raise unknown("sampler", sampler, SAMPLERS)
         if num_steps < 1:
             raise RinError(f"{num_steps} steps of sampling: take 1 or more")
-        if guidance and not self.config.label_drop_rate:
+        if options.get("guidance") and options.get("num_guide_latents") is None and not self.config.label_drop_rate:
             raise RinError(
                 "guidance needs a model trained with label dropping: train with --diffusion.label-drop-rate 0.1, "
                 "or leave guidance at 0"
@@ -284,6 +300,19 @@ class Diffusion:
         if condition is None or (keep is None and not self.config.label_drop_rate):
             return condition
         return condition.keep(~chance.true(purpose, self.config.label_drop_rate) if keep is None else keep)
+
+
+def _passes(options: SamplingOptions, levels: Float[Tensor, "num_steps 3"], times: Sequence[float]) -> list[Passes]:
+    """The passes of each step, by the noise level and the time at which it begins."""
+    guidance, interval = options.get("guidance", 0.0), options.get("guidance_interval")
+    return [
+        Passes(
+            guidance if is_inside(gamma, interval) else 0.0,
+            latents_at(options.get("num_latents"), t),
+            options.get("num_guide_latents"),
+        )
+        for (gamma, *_), t in zip(levels.tolist(), times, strict=True)
+    ]
 
 
 def _fast(take: Step, device: torch.device) -> Step:

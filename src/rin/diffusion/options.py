@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rin.core.seeds import Chance
 from rin.core.shapes import Examples, Latents, Mask, PerExample
+from rin.diffusion.given import Given
 from rin.diffusion.latent_counts import NumLatents
 from rin.diffusion.loss import SelfConditioned
 from rin.diffusion.samplers import SamplerName
@@ -59,6 +60,9 @@ class SamplingOptions(SampleOptions, total=False):
 
     noise: Sequence[Examples] | None
     """Every draw in order, the starting point first, instead of seeds."""
+
+    given: Given | None
+    """Data that sampling starts from, or keeps a part of; None samples anew."""
 
     bfloat16: bool
     """Run the network in bfloat16 autocast; the sampler's own arithmetic stays in float32."""

@@ -63,6 +63,12 @@ def ddpm_step(
     return mean + variance.sqrt() * noise
 
 
+def noised_further(x_t: Examples, gamma: Level, gamma_next: Level, noise: Examples) -> Examples:
+    """X at a level of more noise, from x_t at gamma: the forward process."""
+    alpha = gamma_next / gamma
+    return alpha.sqrt() * x_t + (1 - alpha).sqrt() * noise
+
+
 def reverse_step(
     sampler: SamplerName,
     look: Look,
@@ -112,18 +118,53 @@ def reverse_step(
     return x_0, ddim_step(Estimate(better, eps), gamma_next), carried
 
 
+def noising_step(
+    sampler: SamplerName,
+    look: Look,
+    x_t: Examples,
+    carried: Carried,
+    levels: Float[Tensor, "3"],
+) -> tuple[Examples, Examples, Carried]:
+    """One step of a sampler without noise the other way, towards noise (DDIM inversion).
+
+    DDIM's takes the noise that the network sees at the level where the step ends: at clean data there is none to be
+    seen. Those of second order take the mean over both ends, as heun does.
+
+    Args:
+        sampler: which.
+        look: evaluates the network.
+        x_t: where the step begins, at the second of the levels.
+        carried: latents of the look before.
+        levels: of the step that is undone, see `noise_levels`.
+
+    Returns:
+        The estimate of x_0, where the step ends, and the latents to carry.
+    """
+    gamma_next, gamma, _ = levels
+
+    def moved(eps: Examples) -> Examples:
+        return ddim_step(Estimate((x_t - (1 - gamma).sqrt() * eps) / gamma.sqrt(), eps), gamma_next)
+
+    here, carried = look(x_t, carried, gamma_next if sampler == "ddim" else gamma)
+    if sampler == "ddim":
+        return here.x_0, moved(here.eps), carried
+    ahead, carried = look(moved(here.eps), carried, gamma_next)
+    return ahead.x_0, moved((here.eps + ahead.eps) / 2), carried
+
+
 def last_rule(sampler: SamplerName) -> SamplerName:
-    """The sampler of the last step, which leads to clean data: of first order, since log-SNR has no end."""
+    """The sampler of the step that leads to clean data, or begins there: of first order, since log-SNR has no end."""
     return "ddim" if sampler in ("dpmpp-2m", "heun") else sampler
 
 
-def noise_levels(gamma_of: Schedule, num_steps: int, td: float) -> Float[Tensor, "num_steps 3"]:
+def noise_levels(gamma_of: Schedule, num_steps: int, td: float, t: float = 1.0) -> Float[Tensor, "num_steps 3"]:
     """Of each step: gamma where it begins, gamma where it ends, and the share that DPM-Solver++ 2M extrapolates by.
 
-    On the CPU, where numbers can be looked at without waiting for a GPU.
+    On the CPU, where numbers can be looked at without waiting for a GPU. The steps lead from time `t` to 0.
     """
     times = [
-        torch.tensor(step_times(step, num_steps, td), dtype=torch.float32, device="cpu") for step in range(num_steps)
+        torch.tensor([t * end for end in step_times(step, num_steps, td)], dtype=torch.float32, device="cpu")
+        for step in range(num_steps)
     ]
     levels = torch.stack([gamma_of(pair) for pair in times])
     shares, before = list[float](), None
@@ -182,6 +223,7 @@ def noise_source(
     recorded: Sequence[Examples] | None,
     device: torch.device,
     block: int = 0,
+    purpose: Purpose = Purpose.NOISE,
 ) -> Draw:
     """The noise of a sampling run.
 
@@ -191,6 +233,7 @@ def noise_source(
         recorded: every draw, instead.
         device: where the noise is to be.
         block: of a longer clip, each of which has noise of its own.
+        purpose: what the noise of seeds is for.
 
     Raises:
         RinError: there are not as many seeds as samples, or recorded noise is of another shape.
@@ -206,7 +249,7 @@ def noise_source(
     else:
         places = torch.full((shape[0],), block, dtype=torch.int64, device=device)
         chance = Chance(torch.as_tensor(seeds, device=device), 0, places)
-    return lambda draw: chance.at(draw).normal(Purpose.NOISE, shape[1:])
+    return lambda draw: chance.at(draw).normal(purpose, shape[1:])
 
 
 def _recorded_draw(recorded: Sequence[Examples], draw: int, shape: Sequence[int]) -> Examples:

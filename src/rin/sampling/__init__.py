@@ -1,6 +1,7 @@
-"""Sampling at scale, previews, and the files that samples are written to."""
+"""Sampling at scale, pictures changed, previews, and the files that samples are written to."""
 
+from rin.sampling.editing import edit, inpaint, interpolate, invert
 from rin.sampling.outputs import save, to_pil
 from rin.sampling.pipeline import Pipeline
 
-__all__ = ["Pipeline", "save", "to_pil"]
+__all__ = ["Pipeline", "edit", "inpaint", "interpolate", "invert", "save", "to_pil"]

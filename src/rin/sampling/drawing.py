@@ -16,7 +16,7 @@ from rin.core.kind import Kind
 from rin.core.pixels import to_floats, to_pictures
 from rin.core.progress import Bar, progress_bar
 from rin.core.shapes import Clips, Examples
-from rin.diffusion import Diffusion, SamplingOptions, SamplingStep
+from rin.diffusion import Diffusion, Given, SamplingOptions, SamplingStep
 
 Callback = Callable[[int, Examples], None]
 """Called after each step of each batch with the number of the step, from 0, and the clean estimates (b ...)."""
@@ -34,6 +34,9 @@ class Request:
 
     context: Clips | None = None
     """The frames that each clip goes on from, as many as the model takes or more (num c given h w)."""
+
+    given: Given | None = None
+    """Data that the samples are made of, one each; clips are then of the model's own length."""
 
     num_frames: int = 1
     """Of each clip."""
@@ -72,13 +75,16 @@ def draw(
         **options: see `SamplingOptions`.
 
     Returns:
-        The samples in [-1, 1] (num ...); of clips the frames drawn (num c num_frames h w).
+        The samples in [-1, 1] (num ...); of clips the frames drawn (num c num_frames h w). Of given data that is taken
+        to noise, the noise.
     """
     shares = share_out(request.num, request.batch_size, fill=options.get("compile", False))
     num_steps = options.get("num_steps") or diffusion.config.num_steps
     blocks = num_blocks(kind, request.num_frames)
     with progress_bar("sampling", len(shares) * blocks * num_steps) as bar:
         one = _Drawing(model, diffusion, kind, request, callback, options, bar)
+        if request.given is not None and request.given.to_noise:
+            return of_all([one.noise(share) for share in shares], request.num)
         parts = [one.clips(share, blocks) if kind.is_video else one.examples(share) for share in shares]
     drawn = of_all(parts, request.num)
     return to_floats(drawn) if kind.is_video else drawn
@@ -150,7 +156,15 @@ class _Drawing:
 
     def examples(self, share: Share) -> Examples:
         """Images, or sets, of a share."""
-        return self._last(share, self._steps(share, self.kind.shape))
+        return self._last(share, self._steps(share, self.kind.shape)).x_0.cpu()
+
+    def noise(self, share: Share) -> Examples:
+        """The noise that the given data of a share is taken to."""
+        context = None
+        if self.request.context is not None:
+            context = to_floats(self.request.context[share.places][:, :, -self.kind.num_context_frames :])
+        x_t = self._last(share, self._steps(share, self.kind.shape, context)).x_t
+        return x_t.cpu() * self.diffusion.config.input_scale
 
     def clips(self, share: Share, blocks: int) -> Clips:
         """The frames drawn of a share's clips."""
@@ -165,7 +179,7 @@ class _Drawing:
             end = given + block * length
             last = to_floats(clips[:, :, end - self.kind.num_context_frames : end]) if given else None
             steps = self._steps(share, self.kind.with_frames(length), last, block)
-            clips[: share.count, :, end : end + length] = to_pictures(self._last(share, steps))
+            clips[: share.count, :, end : end + length] = to_pictures(self._last(share, steps).x_0.cpu())
         return clips[: share.count, :, given : given + num_frames]
 
     def _steps(
@@ -175,16 +189,19 @@ class _Drawing:
         labels = None if request.labels is None else torch.tensor([request.labels[place] for place in share.places])
         condition = self.kind.condition(labels, context).to(where)
         options: SamplingOptions = {**self.options, "seeds": request.seeds[share.places], "block": block}
+        if request.given is not None:
+            options["given"] = request.given.rows(share.places, where)
         return self.diffusion.steps(self.model, (len(share.places), *shape), condition, **options)
 
-    def _last(self, share: Share, steps: Iterable[SamplingStep]) -> Examples:
-        x_0 = torch.empty(0)
+    def _last(self, share: Share, steps: Iterable[SamplingStep]) -> SamplingStep:
+        """The last step, of the samples that are wanted."""
+        step = None
         for number, step in enumerate(steps):
-            x_0 = step.x_0[: share.count]
             if self.callback is not None:
-                self.callback(number, x_0)
+                self.callback(number, step.x_0[: share.count])
             self.bar.advance()
-        return x_0.cpu()
+        assert step is not None  # one is the least
+        return SamplingStep(step.x_0[: share.count], step.x_t[: share.count], step.latents)
 
 
 def _room_for(shape: tuple[int, ...]) -> Clips:

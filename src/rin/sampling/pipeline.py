@@ -13,7 +13,7 @@ from rin.core.kind import Kind
 from rin.core.pixels import to_pictures
 from rin.core.shapes import Clips
 from rin.costs.memory import sampling_batch
-from rin.diffusion import Diffusion
+from rin.diffusion import Diffusion, Given
 from rin.diffusion.checks import check_data, check_options, whole_number
 from rin.diffusion.options import SampleOptions
 from rin.sampling.drawing import Callback, Request, draw, num_blocks
@@ -29,8 +29,8 @@ from rin.sampling.requests import (
 )
 
 _ARGUMENTS = (
-    "labels", "num", "seed", "seeds", "first", "context", "num_frames", "batch_size", "device", "precision", "compile",
-    "callback", "steps",
+    "labels", "num", "seed", "seeds", "first", "context", "num_frames", "given", "batch_size", "device", "precision",
+    "compile", "callback", "steps",
 )  # fmt: skip
 
 
@@ -57,6 +57,7 @@ class Pipeline:
         first: int = 0,
         context: Float[Tensor, "b c given h w"] | None = None,
         num_frames: int | None = None,
+        given: Given | None = None,
         batch_size: int | None = None,
         device: torch.device | str | None = None,
         precision: Precision = "auto",
@@ -80,6 +81,8 @@ class Pipeline:
             context: the frames that clips go on from, in [-1, 1], as many as the model takes or more (b c f h w).
             num_frames: frames to draw of each clip, block after block if they are more than the model draws at once;
                 the model's own if None. 1 draws an image, if the model has learned from images too.
+            given: what samples are made of, one for all or one each: noise, as of `rin.invert`, or what `rin.edit` and
+                `rin.inpaint` make of a picture.
             batch_size: samples at a time; what fits into memory if None.
             device: where to compute, and where the network is moved; where it is if None.
             precision: of the network: bfloat16 autocast, float32, or auto: bfloat16 where it is faster.
@@ -102,16 +105,21 @@ class Pipeline:
         check_options(options, SampleOptions.__annotations__, _ARGUMENTS)
         if num is not None:
             num = whole_number("num", num, least=1)
+        if num is None and given is not None and given.num > 1:
+            num = given.num
         kind, classes = self._asked(labels, num)
-        given = _in_8_bits(context)
-        check_context(self.kind, given)
-        count = count_of(num, labels=classes, context=given, seeds=seeds)
+        before = _in_8_bits(context)
+        check_context(self.kind, before)
+        each = None if given is None or given.num == 1 else range(given.num)
+        count = count_of(num, labels=classes, context=before, seeds=seeds, given=each)
         by_fewer_latents = options.get("num_guide_latents") is not None
         check_conditioned(
             self.kind, self.diffusion.config, classes, 0.0 if by_fewer_latents else options.get("guidance", 0.0)
         )
         frames = self.kind.num_frames if num_frames is None else whole_number("num_frames", num_frames, least=1)
         num_blocks(self.kind, frames)  # refuses what cannot be drawn
+        if given is not None and frames != self.kind.num_frames:
+            raise RinError(f"given clips have {self.kind.num_frames} frames, as the model draws: leave num_frames out")
         if device is not None and isinstance(self.model, nn.Module):
             self.model.to(device)
         where = device_of(self.model)
@@ -120,7 +128,8 @@ class Pipeline:
         request = Request(
             seeds=seeds_of(seed, seeds, first, count),
             labels=classes,
-            context=given,
+            context=before,
+            given=None if given is None else given.expand(count),
             num_frames=frames,
             batch_size=whole_number("batch_size", batch_size, least=1),
         )
