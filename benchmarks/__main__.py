@@ -32,12 +32,13 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="the presets' own sizes, for a GPU")
     parser.add_argument("--out", type=Path, default=Path("bench/results.jsonl"), help="where results are added")
     parser.add_argument("--presets", nargs="+", default=(), help="for training_memory: these alone")
+    parser.add_argument("--beside", type=Path, help="for loading: another tree of this project, to read sets beside")
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(benchmarks):
         parser.error(f"no benchmark is called {sorted(unknown)[0]}: there are {', '.join(benchmarks)}")
     warnings.simplefilter("ignore", FutureWarning)  # rin-pytorch calls what PyTorch has renamed
     logging.basicConfig(level=logging.WARNING)
-    bench = Bench(device=device(), full=asked.full, path=asked.out, presets=tuple(asked.presets))
+    bench = Bench(device=device(), full=asked.full, path=asked.out, presets=tuple(asked.presets), beside=asked.beside)
     for name in asked.names or benchmarks:
         started = time.perf_counter()
         benchmarks[name](bench)

@@ -35,6 +35,7 @@ class Bench:
         full: the presets' own sizes, for a GPU; otherwise sizes for a CPU in minutes.
         path: the file that results are appended to.
         seconds: how long each comparison may take turns, beyond its warm-up.
+        beside: another tree of this project, which `loading` reads sets beside.
         presets: of those that a benchmark goes through, the only ones to measure; all if empty.
     """
 
@@ -43,6 +44,7 @@ class Bench:
     path: Path
     seconds: float = 6.0
     presets: tuple[str, ...] = ()
+    beside: Path | None = None
     _rates: dict[torch.dtype, float] = field(default_factory=dict)
 
     def record(self, benchmark: str, **figures: Any) -> None:

@@ -13,6 +13,7 @@ import rin
 from benchmarks.growth import SMALL
 from benchmarks.harness import Bench, Step, timed
 from benchmarks.jpegs import write_jpegs
+from benchmarks.loading_paths import loading_paths
 from rin.data import OpenedData, batches
 from rin.data.preparing import Preparation, prepare_set
 from rin.training.trainer import Trainer
@@ -43,9 +44,14 @@ class Feed:
 def loading(bench: Bench) -> None:
     """Measures the loader alone, the update alone, and training from the loader, where both may share the processor.
 
+    With another tree beside this one: how fast both read each kind of set, and no more.
+
     The update is the trainer's own, with the way of a batch to the device and all. Files are read from the system's
     cache: what is measured is decoding, not a disk.
     """
+    if bench.beside is not None:
+        loading_paths(bench, bench.beside)
+        return
     with tempfile.TemporaryDirectory() as folder:
         for feed in feeds(bench.full):
             experiment, size = feed.experiment, feed.experiment.model.shape

@@ -113,6 +113,7 @@ def _train(
         data = open_run_data(_as_begun(requested, before))
     else:
         data = open_source(*provided, requested.data.num_held_out, requested.model.kind)
+        data = dataclasses.replace(data, num_workers=requested.data.num_workers)
     if broken := data.training.num_broken + data.held_out.num_broken:
         LOGGER.warning("passed over because they cannot be read: %d", broken)
     experiment = settle(requested, data)

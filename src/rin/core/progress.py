@@ -43,9 +43,9 @@ class Bar:
     def __init__(self, progress: Progress, task: int) -> None:
         self._progress, self._task = progress, progress.tasks[task].id
 
-    def advance(self) -> None:
-        """One unit more is done."""
-        self._progress.advance(self._task)
+    def advance(self, count: int = 1) -> None:
+        """So many units more are done."""
+        self._progress.advance(self._task, count)
 
     def counted(self, units: Iterable[Unit]) -> Iterator[Unit]:
         """The units, each of which is done when the next is asked for."""

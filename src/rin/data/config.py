@@ -148,6 +148,9 @@ class DataConfig:
     memory_gib: float = changeable(4.0)
     """Sets of at most this size, decoded, are kept in memory; pictures of larger ones are decoded when needed."""
 
+    num_workers: int | None = changeable(None)
+    """Processes that decode pictures that are not in memory; None is one a core, 0 a thread of training's own."""
+
     stream: bool = False
     """Whether to read parquet files, here or on the Hub, piece by piece while training, for sets that do not fit on
     the disk: nothing is kept, and the order is mixed piece by piece."""
@@ -179,5 +182,7 @@ class DataConfig:
             raise RinError(f"pictures_rate is {self.pictures_rate}: give a share of the updates from 0 to below 1")
         if self.value_range is not None and not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
             raise RinError(f"value_range is {self.value_range}: give the least value and the largest, as in 0 4095")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise RinError(f"num_workers is {self.num_workers}: give 0 for no processes beside training's, or more")
         if not self.memory_gib >= 0:
             raise RinError(f"memory_gib is {self.memory_gib}: give 0 to decode every picture when needed, or more")

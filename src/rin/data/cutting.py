@@ -8,7 +8,6 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from PIL import Image
 
 from rin.data.config import ClipsConfig
-from rin.data.decoding import BrokenMediaError, Clip, Footage, Picture, Shape, check_shape, fitted, in_channels
+from rin.data.decoding import BrokenMediaError, Clip, Footage, Picture, Shape, Source, check_shape, fitted, in_channels
 from rin.data.videos import EARLY, Video, look_into, opened, reason_of, span_of
 
 Frame = Any
@@ -100,7 +99,7 @@ class Cut(Footage):
 class FirstClip(Footage):
     """The first clip of a video that nobody has looked into yet."""
 
-    source: bytes | Path
+    source: Source
     """The file, or what is in it."""
 
     config: ClipsConfig

@@ -63,6 +63,28 @@ class BrokenMediaError(RinError):
     def __init__(self, reason: str, name: str = "a picture in memory") -> None:
         super().__init__(f"cannot read {name}: {reason}")
         self.reason = reason
+        self.name = name
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # workers answer with it
+        return type(self), (self.reason, self.name)
+
+
+class Piece(ABC):
+    """A file that lies within another one, and is read by whoever decodes it: small to send to a worker."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def read(self) -> bytes | Path:
+        """What is in it, or where that is.
+
+        Raises:
+            BrokenMediaError: it cannot be read.
+        """
+
+
+Source = bytes | Path | Piece
+"""A picture or video file: what is in it, or where it is."""
 
 
 class Footage(ABC):
@@ -90,7 +112,7 @@ def check_shape(shape: Shape) -> None:
         raise RinError(f"pictures of {height} by {width} pixels: height, width and frames are at least 1")
 
 
-def decode(source: bytes | Path, shape: Shape, value_range: ValueRange | None = None) -> Picture:
+def decode(source: Source, shape: Shape, value_range: ValueRange | None = None) -> Picture:
     """One picture of any format that Pillow reads, at the shape (c, h, w) of a model.
 
     It is turned upright (EXIF), made grey (c = 1), RGB (3) or RGBA (4), cropped to the centre and resized, antialiased
@@ -99,7 +121,7 @@ def decode(source: bytes | Path, shape: Shape, value_range: ValueRange | None = 
     bits that already has the shape is passed on bit by bit.
 
     Args:
-        source: the bytes of an image file, or where the file is.
+        source: the bytes of an image file, or where it is.
         shape: channels, height and width of the answer.
         value_range: the least and the largest value of grey pictures of more than 8 bits, black and white; None for
             what each of them declares.
@@ -114,7 +136,7 @@ def decode(source: bytes | Path, shape: Shape, value_range: ValueRange | None = 
     return fitted(_read(source, channels, _JPEG_MARGIN * max(height, width), value_range), shape)
 
 
-def _read(source: bytes | Path, channels: int, side: int, value_range: ValueRange | None) -> Image.Image:
+def _read(source: Source, channels: int, side: int, value_range: ValueRange | None) -> Image.Image:
     """The first frame, upright, in `channels`; a large JPEG comes out smaller, though no side goes below `side`."""
     with _opened(source) as picture:
         picture.draft(None, (side, side))
@@ -134,7 +156,7 @@ def open_upright(source: Path) -> Image.Image:
         return _upright(picture, _orientation(picture)).copy()
 
 
-def is_deep_grey_file(source: bytes | Path) -> bool:
+def is_deep_grey_file(source: Source) -> bool:
     """Whether a file, or what is in it, is a grey picture of more than 8 bits; only its header is read.
 
     Raises:
@@ -145,8 +167,9 @@ def is_deep_grey_file(source: bytes | Path) -> bool:
 
 
 @contextmanager
-def _opened(source: bytes | Path) -> Generator[Image.Image]:
+def _opened(source: Source) -> Generator[Image.Image]:
     """A picture opened, and whatever is found wrong with it as a `BrokenMediaError`."""
+    source = source.read() if isinstance(source, Piece) else source
     name = printable(source) if isinstance(source, Path) else "a picture in memory"
     _hush_pillow()
     try:

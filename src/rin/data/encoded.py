@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.seeds import permutation
 from rin.core.shapes import Labels
-from rin.data.decoding import BrokenMediaError, Footage, Medium, Shape, decode
+from rin.data.decoding import BrokenMediaError, Footage, Medium, Shape, Source, decode
 from rin.data.deep_grey import ValueRange
 
 FileKind = Literal["picture", "video"]
@@ -40,8 +39,8 @@ def _nothing(groups: Sequence[int]) -> None:
 class Encoded:
     """Pictures, or clips, as their source holds them, in a fixed order."""
 
-    read: Callable[[int], bytes | Path | Footage]
-    """The picture file, or its bytes, of a row of the source; or what its clip is made from."""
+    read: Callable[[int], Source | Footage]
+    """The picture file of a row of the source; or what its clip is made from. Workers are sent what it returns."""
 
     name: Callable[[int], str]
     """What a person calls that row."""
@@ -94,8 +93,7 @@ class Encoded:
         Raises:
             BrokenMediaError: it cannot be read.
         """
-        source = self.read(int(self.rows[place]))
-        return source.decode(shape) if isinstance(source, Footage) else decode(source, shape, self.value_range)
+        return decoded(self.read(int(self.rows[place])), shape, self.value_range)
 
     def name_at(self, place: int) -> str:
         """What a person calls the picture at a place of this set."""
@@ -119,6 +117,15 @@ class Encoded:
         way_out = f"replace or remove it, or skip all such {self.kind}s with --data.skip-broken"
         way_out += " (rin prepare: --skip-broken)" if self.kind == "video" else ""
         return RinError(f"cannot read the {self.kind} {self.name_at(place)}: {error.reason}; {way_out}")
+
+
+def decoded(source: Source | Footage, shape: Shape, value_range: ValueRange | None) -> Medium:
+    """The picture or clip of a row, from what `Encoded.read` gives of it.
+
+    Raises:
+        BrokenMediaError: it cannot be read.
+    """
+    return source.decode(shape) if isinstance(source, Footage) else decode(source, shape, value_range)
 
 
 def cut_held_out(whole: Encoded, num_held_out: int) -> tuple[Encoded, Encoded]:

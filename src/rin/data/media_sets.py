@@ -1,26 +1,32 @@
 """Sets of decoded pictures or clips: kept in memory, or decoded when needed."""
 
 import math
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from rin.core.progress import progress_bar
 from rin.core.shapes import Labels, Media, Stored
 from rin.data.broken import BrokenMedia
-from rin.data.decoding import BrokenMediaError, Medium, Shape
-from rin.data.encoded import Encoded
+from rin.data.decoding import BrokenMediaError, Footage, Shape, Source
+from rin.data.deep_grey import ValueRange
+from rin.data.encoded import Encoded, decoded
+from rin.data.workers import Asked, Made, made_ahead
 
-_SPAN, _SPAN_BYTES = 256, 2**20
-"""What one thread decodes in a go at most."""
+_Source = Source | Footage | BrokenMediaError
+"""What a picture or clip is decoded from, or why there is nothing to decode."""
 
-_SMALL_FILE = 4096
-"""Bytes of a picture below which decoding is mostly Python, where many threads are slower than one."""
+_Decoded = tuple[Media, dict[int, BrokenMediaError]]
+"""Pictures or clips (b ...), and what is wrong with some of them, by their places."""
+
+_SPAN, _SPAN_BYTES = 256, 2**22
+"""What is decoded in a go at most."""
 
 
 @runtime_checkable
@@ -133,8 +139,33 @@ class MediaInMemory:
         return self.pictures[index], self.labels[index]
 
 
+@dataclass(frozen=True)
+class Decoder:
+    """What makes pictures or clips of one shape, here or in a worker."""
+
+    shape: Shape
+    """Of each: (c h w) or (c f h w)."""
+
+    value_range: ValueRange | None
+    """Of grey pictures of more than 8 bits."""
+
+    def __call__(self, sources: Sequence[_Source]) -> _Decoded:
+        """Those that can be read at their places (b ...), and what is wrong with the others by theirs."""
+        pictures = torch.empty(len(sources), *self.shape, dtype=torch.uint8)
+        into = pictures.numpy()  # PyTorch would start threads of its own in a thread
+        broken: dict[int, BrokenMediaError] = {}
+        for number, source in enumerate(sources):
+            try:
+                if isinstance(source, BrokenMediaError):
+                    raise source
+                into[number] = decoded(source, self.shape, self.value_range).numpy()
+            except BrokenMediaError as error:
+                broken[number] = error
+        return pictures, broken
+
+
 class MediaOnDemand:
-    """Pictures that are decoded by a pool of threads when they are asked for.
+    """Pictures that are decoded when they are asked for, in three steps: the second can be a worker's.
 
     Args:
         encoded: the pictures before decoding.
@@ -151,7 +182,7 @@ class MediaOnDemand:
         self._groups: list[int] = groups.tolist()
         self._encoded = encoded
         self._broken = BrokenMedia(encoded, skip_broken)
-        self._threads = ThreadPoolExecutor(num_threads(encoded), thread_name_prefix="rin-decode")
+        self.worker = Decoder(shape, encoded.value_range)
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -176,36 +207,69 @@ class MediaOnDemand:
         Raises:
             RinError: one of them cannot be read, or too many of the set where such pictures are passed over.
         """
-        decoded = list(self._threads.map(self._decode, index.tolist()))
-        pictures = torch.empty(len(decoded), *self.shape, dtype=torch.uint8)
-        for number, (picture, _) in enumerate(decoded):
-            pictures.numpy()[number] = picture.numpy()  # as in _decode_all, without threads of PyTorch's
-        places = torch.tensor([place for _, place in decoded], dtype=torch.int64)
+        return self.finish(index, self.worker(self.request(index)))
+
+    def request(self, index: Int[Tensor, "b"]) -> list[_Source]:
+        """What the pictures at some places are decoded from."""
+        return [self._source(place) for place in index.tolist()]
+
+    def finish(self, index: Int[Tensor, "b"], made: _Decoded) -> tuple[Media, Labels]:
+        """The pictures and classes, with those that stand in for what is broken.
+
+        Raises:
+            RinError: as `get`.
+        """
+        pictures, broken = made
+        places = index.clone()
+        for number, error in broken.items():
+            pictures.numpy()[number], places[number] = self._stand_in(int(index[number]), error)
         return pictures, self._encoded.labels[places]
 
-    def _decode(self, number: int) -> tuple[Medium, int]:
-        """The picture at the wanted place or the next readable one, and its place."""
-        for step in range(len(self)):
-            place = (number + step) % len(self)
-            if place in self._broken:
-                continue
-            try:
-                return self._encoded.decode(place, self.shape), place
-            except BrokenMediaError as error:
-                self._broken.meet(place, error)
-                self._broken.refuse_too_many()
+    def _source(self, place: int) -> _Source:
+        if place in self._broken:  # it stays so, even if it is mended meanwhile
+            return BrokenMediaError("it is passed over")
+        try:
+            return self._encoded.read(int(self._encoded.rows[place]))
+        except BrokenMediaError as error:
+            return error
+
+    def _stand_in(self, place: int, error: BrokenMediaError) -> tuple[UInt8[np.ndarray, "c *f h w"], int]:
+        """The next readable picture after one that is not, and its place."""
+        for following in range(place + 1, place + len(self) + 1):
+            self._broken.meet(place, error)
+            self._broken.refuse_too_many()
+            place = following % len(self)
+            (medium,), broken = self.worker([self._source(place)])
+            if not broken:
+                return medium.numpy(), place
+            error = broken[0]
         raise self._broken.nothing_readable()
 
 
-def open_media(encoded: Encoded, shape: Shape, skip_broken: bool, memory_gib: float) -> MediaSet:
+def open_media(
+    encoded: Encoded, shape: Shape, skip_broken: bool, memory_gib: float, num_workers: int | None = None
+) -> MediaSet:
     """A set in memory if it fits into `memory_gib` once decoded, and on demand otherwise or if it is streamed.
 
     Raises:
         RinError: a picture cannot be read; if such pictures are passed over, none can or too many cannot.
     """
+    images = MediaOnDemand(encoded, shape, skip_broken)
     if len(encoded.groups) or len(encoded) * math.prod(shape) > memory_gib * 2**30:
-        return MediaOnDemand(encoded, shape, skip_broken)
-    return _decode_all(encoded, shape, skip_broken)
+        return images
+    return _decode_all(images, num_workers)
+
+
+def in_turn(images: MediaSet, wanted: Iterable[Asked], num_workers: int | None = None) -> Generator[Made]:
+    """The examples of a set that are wanted, in that order; those that are not in memory are made ahead.
+
+    Raises:
+        RinError: one of them cannot be read, or a worker was killed.
+    """
+    if isinstance(images, MediaInMemory):
+        yield from ((asked, images.get(asked.examples)) for asked in wanted)
+    else:
+        yield from made_ahead(images, wanted, num_workers)
 
 
 def on_device(images: MediaSet, device: torch.device) -> MediaSet:
@@ -216,58 +280,14 @@ def on_device(images: MediaSet, device: torch.device) -> MediaSet:
     return images.to(device) if images.pictures.nbytes <= free / 8 else images
 
 
-def _decode_all(encoded: Encoded, shape: Shape, skip_broken: bool) -> MediaInMemory:
-    pictures = torch.empty(len(encoded), *shape, dtype=torch.uint8)
-    broken = BrokenMedia(encoded, skip_broken)
-
-    span = max(1, min(_SPAN, _SPAN_BYTES // math.prod(shape)))
-
-    def decode_span(start: int) -> None:
-        for place in range(start, min(start + span, len(encoded))):
-            try:
-                # Through NumPy, since PyTorch would start threads of its own in every thread here.
-                pictures.numpy()[place] = encoded.decode(place, shape).numpy()
-            except BrokenMediaError as error:
-                broken.meet(place, error)
-            bar.advance()
-
-    with (
-        progress_bar("decoding", len(encoded)) as bar,
-        ThreadPoolExecutor(num_threads(encoded), thread_name_prefix="rin-decode") as threads,
-    ):
-        for _ in threads.map(decode_span, range(0, len(encoded), span)):
-            pass
-    if not len(broken):
-        return MediaInMemory(pictures, encoded.labels, encoded.class_names, encoded.passed_over)
-    shown = _stand_ins(len(encoded), broken)
-    return MediaInMemory(
-        pictures[shown], encoded.labels[shown], encoded.class_names, encoded.passed_over + broken.names
-    )
-
-
-def _stand_ins(count: int, broken: BrokenMedia) -> Int[Tensor, "count"]:
-    """Which picture is shown at each place: its own or, where that is broken, the next readable one, round the end.
-
-    Raises:
-        RinError: none is readable, or too many are not.
-    """
-    if len(broken) == count:
-        raise broken.nothing_readable()
-    broken.refuse_too_many()
-    following = next(place for place in range(count) if place not in broken)
-    stand_ins: list[int] = []
-    for place in reversed(range(count)):
-        following = following if place in broken else place
-        stand_ins.append(following)
-    return torch.tensor(stand_ins[::-1], dtype=torch.int64)
-
-
-def num_threads(encoded: Encoded) -> int | None:
-    """Threads to decode with, judged by the first picture: one if it is small and in memory, else one a core."""
-    if len(encoded.groups):  # looking at one picture would read a whole group
-        return os.cpu_count()
-    try:
-        first = encoded.read(int(encoded.rows[0])) if len(encoded) else b""
-    except BrokenMediaError:
-        return os.cpu_count()
-    return 1 if isinstance(first, bytes) and len(first) < _SMALL_FILE else os.cpu_count()
+def _decode_all(images: MediaOnDemand, num_workers: int | None) -> MediaInMemory:
+    """All pictures in memory, span by span."""
+    pictures = torch.empty(len(images), *images.shape, dtype=torch.uint8)
+    labels = torch.empty(len(images), dtype=torch.int64)
+    span = max(1, min(_SPAN, _SPAN_BYTES // math.prod(images.shape)))
+    spans = map(Asked, torch.arange(len(images)).split(span))
+    with progress_bar("decoding", len(images)) as bar, closing(made_ahead(images, spans, num_workers)) as made:
+        for asked, (of_span, classes) in made:
+            pictures[asked.examples], labels[asked.examples] = of_span, classes
+            bar.advance(len(classes))
+    return MediaInMemory(pictures, labels, images.class_names, images.broken)

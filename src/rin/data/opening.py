@@ -40,6 +40,9 @@ class OpenedData:
     notes: tuple[str, ...] = ()
     """What the sources hold and is not used, and why: a line each."""
 
+    num_workers: int | None = None
+    """Processes that make the examples that are not in memory; None is one a core, 0 a thread."""
+
 
 def open_data(config: DataConfig, shape: Shape) -> OpenedData:
     """Opens the pictures of a configuration, at the shape of a model: (c h w), or (c f h w) for clips.
@@ -62,6 +65,7 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         identity=identity_of(training, held_out, pictures),
         values=training.values if isinstance(training, ArrayMedia) else PICTURES,
         notes=notes_of([training, held_out, *([] if pictures is None else [pictures])]),
+        num_workers=config.num_workers,
     )
 
 
@@ -116,7 +120,7 @@ def _at_shape(split: Encoded, shape: Shape, config: DataConfig) -> MediaSet:
     if isinstance(split, PreparedMedia):
         check_takes(split, shape)
         return split
-    return open_media(split, shape, config.skip_broken, config.memory_gib)
+    return open_media(split, shape, config.skip_broken, config.memory_gib, config.num_workers)
 
 
 def _training_and_held_out(config: DataConfig, shape: Shape) -> tuple[Encoded, Encoded]:

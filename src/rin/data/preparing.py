@@ -6,6 +6,7 @@ is the last file of all.
 """
 
 import math
+import os
 import re
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,6 @@ from rin.core.errors import RinError
 from rin.core.files import LOCK, UNFINISHED, flush_folder, locked
 from rin.core.progress import progress_bar
 from rin.data.decoding import Shape, check_shape, printable
-from rin.data.media_sets import num_threads
 from rin.data.prepared import BEGUN, FORMAT_VERSION, SET, is_prepared, read_json, read_set, size_text
 from rin.data.shard_writing import (
     Preparation,
@@ -202,7 +202,7 @@ def _repair(splits: Mapping[str, list[Shard]], folder: Path, preparation: Prepar
     ]
     with progress_bar("repairing", sum(len(shard.places) for shard in damaged)) as bar:
         for shard in damaged:
-            with ThreadPoolExecutor(num_threads(shard.encoded), "rin-prepare") as threads:
+            with ThreadPoolExecutor(os.cpu_count(), "rin-prepare") as threads:
                 record = write_shard(shard, preparation, threads, bar)
             if record.num_pictures != counts[shard.folder.name][shard.number]:
                 raise _another(folder)
@@ -241,7 +241,7 @@ def _write_shards(splits: Mapping[str, list[Shard]], preparation: Preparation) -
     done = sum(len(shard.places) for shard, record in every if record is not None)
     with progress_bar("preparing", sum(len(shard.places) for shard, _ in every), done) as bar:
         for name, shards in splits.items():
-            with ThreadPoolExecutor(num_threads(shards[0].encoded) if shards else 1, "rin-prepare") as threads:
+            with ThreadPoolExecutor(os.cpu_count(), "rin-prepare") as threads:
                 found[name] = [
                     record or write_shard(shard, preparation, threads, bar)
                     for shard, record in zip(shards, found[name], strict=True)

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.kind import Kind, is_image
+from rin.core.progress import LOGGER
 from rin.core.seeds import permutation
 from rin.core.shapes import Labels, Stored
 from rin.core.values import NUMBERS, PICTURES, OutOfRangeError, Values, values_of
@@ -23,6 +26,9 @@ from rin.data.encoded import HELD_OUT_SEED, listed
 from rin.data.identity import DataIdentity, digest_of
 from rin.data.media_sets import NothingBroken
 from rin.data.opening import OpenedData
+
+_LARGEST_SENT = 64 * 2**20
+"""Bytes of a data set of one's own that workers are sent; one that is larger is in memory, and needs none."""
 
 _X, _LABEL = ("x", "image", "img", "pixel_values"), ("label", "labels")
 """The names of an example's parts, where it is a mapping."""
@@ -49,8 +55,8 @@ class Source:
     `label`: so are the rows of `datasets`, of PyTorch's TensorDataset and of torchvision's sets, and those of an array.
     x is an image of Pillow's, which is cropped and resized to the model's shape, or a tensor or an array of that shape:
     (c h w), (c f h w) or (n c), of any type of number, the same for all. The label is a whole number, or None (or -1)
-    for none. Examples are read in a thread beside training's, and again in each epoch: what a data set draws by chance
-    is its own, and not repeated when a run goes on.
+    for none. Examples are read beside training, by workers if they can be sent the data set, and again in each epoch:
+    what a data set draws by chance is its own, and not repeated when a run goes on.
     """
 
     data: MapStyle
@@ -120,6 +126,23 @@ class SourceSet(NothingBroken):
                 f"example {places[error.place]} of the data {error.found}, and value_range is {values.low:g} to "
                 f"{values.high:g}: give the range of the whole set, as in rin.data.Source(data, value_range=(0, 1))"
             ) from None
+
+    @cached_property
+    def worker(self) -> "Callable[[Int[Tensor, 'b']], tuple[Stored, Labels]] | None":
+        """What workers make examples by; None, with a line why, if the data set is to be read by this process."""
+        reason = why_not_sent(self.source)
+        if reason:
+            LOGGER.info("examples of the data set are read by a thread of this process: %s", reason)
+        return None if reason else self.get
+
+    def request(self, index: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+        """What a worker has to know of some examples: their places."""
+        return index
+
+    def finish(self, index: Int[Tensor, "b"], made: tuple[Stored, Labels]) -> tuple[Stored, Labels]:
+        """What a worker has made, which is all there is to do."""
+        del index
+        return made
 
     def values(self) -> Values:
         """What the numbers of the examples mean, by the first of them.
@@ -227,3 +250,32 @@ def _identity(training: SourceSet, held_out: SourceSet) -> DataIdentity:
         listing=digest_of(()),
         classes=hashlib.sha256(json.dumps(training.class_names).encode()).hexdigest(),
     )
+
+
+def why_not_sent(thing: Any) -> str:
+    """Why a thing is not sent to workers, each of which would hold it once more; empty if it is."""
+    kept = _Counted()
+    try:
+        pickle.Pickler(kept, protocol=pickle.HIGHEST_PROTOCOL).dump(thing)
+    except _TooLargeError:
+        return f"it is more than {_LARGEST_SENT >> 20} MiB"
+    except Exception as error:  # pickling raises what it likes
+        return f"it cannot be pickled ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return "a part of it is defined in the script itself, and not in a module" if kept.names_script else ""
+
+
+class _TooLargeError(Exception):
+    """A pickle has outgrown what is sent."""
+
+
+class _Counted:
+    """A file that keeps no more of a pickle than is to be known of it."""
+
+    def __init__(self) -> None:
+        self.size, self.names_script = 0, False
+
+    def write(self, part: bytes | pickle.PickleBuffer) -> None:
+        self.size += memoryview(part).nbytes
+        if self.size > _LARGEST_SENT:
+            raise _TooLargeError
+        self.names_script |= b"__main__" in bytes(part)

@@ -2,9 +2,7 @@
 
 import functools
 import itertools
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import NamedTuple
@@ -16,11 +14,9 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose, permutation
 from rin.core.shapes import Labels, Stored
-from rin.data.media_sets import MediaInMemory, MediaOnDemand, MediaSet
+from rin.data.media_sets import MediaSet, in_turn
 from rin.data.opening import OpenedData
-
-_STEPS_AHEAD = 3
-"""Batches that are decoded before they are asked for."""
+from rin.data.workers import Asked
 
 _GROUPS_AHEAD = 16
 """Groups that a set is told of before they are asked for."""
@@ -138,18 +134,15 @@ def _group_number(ends: Int[Tensor, "groups"], place: int) -> int:
     return int(torch.searchsorted(ends, place, right=True))
 
 
-class _Request(NamedTuple):
-    """What a step takes out of the set."""
-
-    examples: Int[Tensor, "b"]
-    """The numbers of its examples."""
-
-    groups: list[int]
-    """The groups that the stream reads from this step on; empty if the set has none."""
-
-
 def batches(
-    images: MediaSet, *, seed: int, batch_size: int, places: Int[Tensor, "share"], first_step: int, flip: bool
+    images: MediaSet,
+    *,
+    seed: int,
+    batch_size: int,
+    places: Int[Tensor, "share"],
+    first_step: int,
+    flip: bool,
+    num_workers: int | None = None,
 ) -> Generator[Batch, None, None]:
     """One process's share of the batches of the steps from `first_step` on, without an end.
 
@@ -157,8 +150,8 @@ def batches(
     groups), so a stream that begins at step 7 begins with the eighth batch of one that begins at step 0, and the
     shares of many processes, put together, are the batch of one. Each process decodes the examples of its own places
     only; of a set that is streamed by row groups it still reads every row group, since each has some of its examples.
-    Pictures that are not in memory are decoded a few steps ahead by a thread, which ends when the generator is closed
-    and whose errors are raised by the batch that they belong to.
+    Pictures that are not in memory are decoded a few steps ahead by workers (`rin.data.workers`), which end when the
+    generator is closed and whose errors are raised by the batch that they belong to.
 
     Args:
         images: the set.
@@ -167,6 +160,7 @@ def batches(
         places: the places of the batch that this process computes, in the order wanted.
         first_step: the step of the first batch.
         flip: whether each picture is mirrored, left to right, with probability 1/2.
+        num_workers: processes that decode; 0 is a thread of this one, None one a core.
 
     Raises:
         RinError: the set is empty, or the batch size is below 1; from a batch, if a picture cannot be read.
@@ -175,10 +169,10 @@ def batches(
         raise RinError(f"batch_size is {batch_size}: give at least 1")
     order = GroupedOrder(images.group_sizes, seed) if images.group_sizes else Order(len(images), seed)
 
-    def request(step: int) -> _Request:
+    def asked(step: int) -> Asked:
         start = step * batch_size
         groups = order.groups_from(start, _GROUPS_AHEAD) if isinstance(order, GroupedOrder) else []
-        return _Request(order.at(start, batch_size)[places], groups)
+        return Asked(order.at(start, batch_size)[places], tuple(groups))
 
     def batch(step: int, examples: Int[Tensor, "b"], pictures: Stored, labels: Labels) -> Batch:
         if flip:
@@ -188,10 +182,10 @@ def batches(
             pictures, labels = pictures.pin_memory(), labels.pin_memory()
         return Batch(pictures, labels, examples)
 
-    if isinstance(images, MediaInMemory):
-        every = ((step, request(step).examples) for step in itertools.count(first_step))
-        return (batch(step, examples, *images.get(examples)) for step, examples in every)
-    return (batch(step, examples, *got) for step, examples, got in _ahead(images, request, first_step))
+    made = in_turn(images, map(asked, itertools.count(first_step)), num_workers)
+    return (
+        batch(step, each.examples, *got) for step, (each, got) in zip(itertools.count(first_step), made, strict=False)
+    )
 
 
 def joint_batches(
@@ -202,7 +196,7 @@ def joint_batches(
     A batch is of one kind, so that all processes compute the same shapes; step s is one of pictures where
     int((s + 1) * rate) > int(s * rate), and goes on where the last one of pictures stopped.
     """
-    stream = partial(batches, seed=seed, batch_size=batch_size, places=places, flip=flip)
+    stream = partial(batches, seed=seed, batch_size=batch_size, places=places, flip=flip, num_workers=data.num_workers)
     if data.pictures is None:
         yield from stream(data.training, first_step=first_step)
         return
@@ -220,37 +214,3 @@ def _flipped(pictures: Stored, seed: int, step: int, places: Int[Tensor, "b"]) -
     """The pictures or clips at some places of a step, about half of them mirrored; a clip's frames alike."""
     mirrored = Chance(seed, step, places.to(pictures.device)).true(Purpose.FLIP, 0.5)
     return torch.where(mirrored.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
-
-
-def _ahead(
-    images: MediaSet, request: Callable[[int], _Request], first_step: int
-) -> Generator[tuple[int, Int[Tensor, "b"], tuple[Stored, Labels]], None, None]:
-    """The pictures of the steps from one on, decoded by a thread that runs a few steps ahead.
-
-    The thread decodes and does nothing else: at PyTorch's first parallel operation in it, it would get a team of
-    threads of its own, beside which training's own team crawls.
-    """
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rin-batches")
-
-    def submit(step: int) -> tuple[Int[Tensor, "b"], Future[tuple[Stored, Labels]]]:
-        of_step = request(step)
-        return of_step.examples, thread.submit(_fetch, images, of_step)
-
-    try:
-        waiting = deque(submit(step) for step in range(first_step, first_step + _STEPS_AHEAD))
-        for step in itertools.count(first_step):
-            examples, got = waiting.popleft()
-            ready = got.result()
-            waiting.append(submit(step + _STEPS_AHEAD))
-            yield step, examples, ready
-    finally:
-        thread.shutdown(cancel_futures=True)
-        if isinstance(images, MediaOnDemand):
-            images.expect(())
-
-
-def _fetch(images: MediaSet, request: _Request) -> tuple[Stored, Labels]:
-    """The pictures of a step, and what comes after them begun to be read."""
-    if request.groups and isinstance(images, MediaOnDemand):
-        images.expect(request.groups)
-    return images.get(request.examples)

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 from pathlib import Path, PurePath
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 
 from rin.core.errors import RinError, unknown
-from rin.data.decoding import BrokenMediaError, printable
+from rin.data.decoding import BrokenMediaError, Piece, Source, printable
 from rin.data.encoded import Encoded, FileKind
 from rin.data.folders import SPLIT_NAMES
 from rin.data.identity import digest_of
@@ -124,15 +126,39 @@ def open_dataset(dataset: Any, origin: str, kind: FileKind = "picture", column: 
     Raises:
         RinError: it holds none, or has no such column.
     """
-    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin, kind, column)
+    files = tuple(file["filename"] for file in dataset.cache_files)
+    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin, kind, column, files)
 
 
-def _open_table(table: Table, features: Features, origin: str, kind: FileKind, column: str) -> Encoded:
+@dataclass(frozen=True, slots=True)
+class _Row(Piece):
+    """A row of Arrow files, which each process that reads it maps once."""
+
+    files: tuple[str, ...]
+    column: str
+    row: int
+
+    def read(self) -> bytes | Path:
+        return file_of(_mapped_column(self.files, self.column)[self.row].as_py())
+
+
+@lru_cache(maxsize=8)
+def _mapped_column(files: tuple[str, ...], column: str) -> Any:
+    import pyarrow
+
+    tables = [pyarrow.ipc.open_stream(pyarrow.memory_map(file)).read_all() for file in files]
+    return pyarrow.concat_tables(tables).column(column)
+
+
+def _open_table(
+    table: Table, features: Features, origin: str, kind: FileKind, column: str, files: tuple[str, ...] = ()
+) -> Encoded:
+    """A table as it is in memory, or in the Arrow files that it is mapped from, if there are any."""
     chosen = media_column(features, origin, kind, column)
     media, classes = table.column(chosen), classes_of(table, features, origin)
 
-    def read(row: int) -> bytes | Path:
-        return file_of(media[row].as_py())
+    def read(row: int) -> Source:
+        return _Row(files, chosen, row) if files else file_of(media[row].as_py())
 
     def name(row: int) -> str:
         return name_of(row, origin, media[row].as_py())

@@ -1,5 +1,6 @@
 """Pictures in tar files (WebDataset's shards among them), read where they lie: nothing is ever extracted."""
 
+import os
 import re
 import tarfile
 from collections.abc import Container, Iterator, Sequence
@@ -11,7 +12,7 @@ import torch
 
 from rin.core.errors import RinError, unknown
 from rin.core.strict_json import parse_json
-from rin.data.decoding import BrokenMediaError, printable
+from rin.data.decoding import BrokenMediaError, Piece, printable
 from rin.data.encoded import Encoded, numbered_classes
 from rin.data.folders import PICTURE_SUFFIXES, SPLIT_NAMES, is_stray, natural, of_other_kinds
 from rin.data.identity import digest_of
@@ -27,7 +28,7 @@ _WAY_OUT = "leave the classes out with --data.no-labels (rin prepare: --no-label
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(Piece):
     """Where a file lies in a tar."""
 
     tar: Path
@@ -56,9 +57,11 @@ class _Member:
         return str(PurePosixPath(self.name).with_suffix(""))
 
     def read(self) -> bytes:
-        with self.tar.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+        try:
+            with self.tar.open("rb", buffering=0) as file:
+                return os.pread(file.fileno(), self.size, self.offset)
+        except OSError as error:
+            raise BrokenMediaError(error.strerror or str(error), str(self)) from error
 
     def __str__(self) -> str:
         return printable(f"{self.name} in {self.tar}")
@@ -118,14 +121,8 @@ def open_tars(files: list[Path], labels: bool = True, column: str = "") -> Encod
     else:
         classes, class_names = [-1] * len(pictures), ()
 
-    def read(row: int) -> bytes:
-        try:
-            return pictures[row].read()
-        except OSError as error:
-            raise BrokenMediaError(error.strerror or str(error)) from error
-
     return Encoded(
-        read=read,
+        read=pictures.__getitem__,
         name=lambda row: str(pictures[row]),
         rows=torch.arange(len(pictures)),
         labels=torch.tensor(classes, dtype=torch.int64),
@@ -261,7 +258,7 @@ def _number(member: _Member) -> int | None:
                 return None
         if isinstance(label, (int, str)) and not isinstance(label, bool):
             return int(label)
-    except (OSError, ValueError) as error:
+    except (BrokenMediaError, ValueError) as error:
         raise RinError(f"cannot read a class from {member}: {error}; mend it, or {_WAY_OUT}") from error
     raise RinError(f"{member} has {str(label)[:40]!r} for a class, which is no number: mend it, or {_WAY_OUT}")
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -13,7 +12,7 @@ from rin.core.progress import LOGGER, progress_bar
 from rin.data.broken import BrokenMedia
 from rin.data.config import ClipsConfig
 from rin.data.cutting import Cut, FirstClip, cut
-from rin.data.decoding import BrokenMediaError, Footage
+from rin.data.decoding import BrokenMediaError, Footage, Source
 from rin.data.encoded import Encoded
 from rin.data.identity import digest_of
 from rin.data.videos import Video, look_into, overlap_of, span_of
@@ -47,7 +46,7 @@ def all_clips(videos: Encoded, num_frames: int, config: ClipsConfig, skip_broken
     of_video = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
     places = of_video.tolist()
 
-    def clip_at(row: int, source: bytes | Path) -> Cut:
+    def clip_at(row: int, source: Source) -> Cut:
         place = places[row]
         video = looked_into[place]
         assert video is not None  # it has a clip
@@ -106,11 +105,11 @@ def _look_into_all(videos: Encoded, skip_broken: bool) -> tuple[list[Video | Non
     return looked_into, broken.names
 
 
-def _read(videos: Encoded, place: int) -> bytes | Path:
+def _read(videos: Encoded, place: int) -> Source:
     return _content(videos.read(int(videos.rows[place])))
 
 
-def _content(source: bytes | Path | Footage) -> bytes | Path:
+def _content(source: Source | Footage) -> Source:
     assert not isinstance(source, Footage)  # videos are files
     return source
 

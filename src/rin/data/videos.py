@@ -12,7 +12,7 @@ from typing import Any
 from rin.core.errors import RinError
 from rin.core.optional import pyav
 from rin.data.config import ClipsConfig
-from rin.data.decoding import BrokenMediaError, printable
+from rin.data.decoding import BrokenMediaError, Piece, Source, printable
 
 Container = Any
 """An `av.container.InputContainer`; like the following ones, of a package that is imported only when it is used."""
@@ -40,7 +40,7 @@ EARLY = 0.25
 class Video:
     """A video, as far as its header tells."""
 
-    source: bytes | Path
+    source: Source
     """The file, or what is in it."""
 
     begin: float
@@ -82,7 +82,7 @@ def overlap_of(num_frames: int, config: ClipsConfig) -> int:
     return (span_of(num_frames, config) - 1) // config.every if config.every else 0
 
 
-def look_into(source: bytes | Path) -> Video:
+def look_into(source: Source) -> Video:
     """A video by its header; nothing is decoded, and all packets are read only if the header tells no length.
 
     The frames of a GIF last as long as it says, and a tenth of a second where it says 0, as browsers have it.
@@ -139,7 +139,7 @@ def _spans_of_packets(container: Container, stream: Stream) -> Iterator[tuple[in
 
 
 @contextmanager
-def opened(source: bytes | Path) -> Generator[tuple[Container, Stream]]:
+def opened(source: Source) -> Generator[tuple[Container, Stream]]:
     """A video file and its stream of frames, decoded by one thread: whoever decodes many clips has threads.
 
     Raises:
@@ -149,6 +149,7 @@ def opened(source: bytes | Path) -> Generator[tuple[Container, Stream]]:
     av = pyav("to read videos")
     from av.stream import Disposition
 
+    source = source.read() if isinstance(source, Piece) else source
     name = printable(source) if isinstance(source, Path) else "a video in memory"
     file: Any = f"file:{source}" if isinstance(source, Path) else io.BytesIO(source)
     try:

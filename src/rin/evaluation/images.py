@@ -18,7 +18,9 @@ from rin.core.progress import LOGGER
 from rin.core.shapes import Pictures
 from rin.data import DataConfig, MediaSet, open_data
 from rin.data.config import BUILT_IN
+from rin.data.media_sets import in_turn
 from rin.data.prepared import is_prepared
+from rin.data.workers import Asked
 from rin.evaluation.features import FeatureNetwork, weights_digest
 from rin.evaluation.kept_samples import Labelled, claim, part_of, read_part
 from rin.evaluation.quality import PictureMeasures
@@ -199,7 +201,8 @@ def given_samples(path: Path, shape: Sequence[int] | None, num: int | None) -> t
             LOGGER.warning("%s", note)
         counts, of_each, num_classes = [len(media.training)], tuple(shape), 0
         description = _RESIZED
-        parts = ((to_pictures(media.training.get(places)[0]), None) for places in torch.arange(counts[0]).split(PART))
+        wanted = map(Asked, torch.arange(counts[0]).split(PART))
+        parts = ((to_pictures(pictures), None) for _, (pictures, _) in in_turn(media.training, wanted))
     there = sum(counts)
     if num is not None and num > there:
         raise RinError(f"--num {num}: {path} holds {there} pictures")

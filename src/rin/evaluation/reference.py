@@ -20,6 +20,8 @@ from rin.core.pixels import to_pictures
 from rin.core.progress import progress_bar
 from rin.core.strict_json import parse_json
 from rin.data import MediaSet
+from rin.data.media_sets import in_turn
+from rin.data.workers import Asked
 from rin.evaluation.borders import PixelSteps
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import FeatureStatistics
@@ -130,16 +132,15 @@ def measure_reference(
     kept = Kept(spacing(len(media)))
     pixels, steps = hashlib.sha256(), PixelSteps()
     with progress_bar("reference", len(media)) as bar:
-        for places in torch.arange(len(media)).split(batch_size):
-            pictures = to_pictures(media.get(places)[0])
+        for asked, (examples, _) in in_turn(media, map(Asked, torch.arange(len(media)).split(batch_size))):
+            pictures = to_pictures(examples)
             pixels.update(pictures.cpu().numpy().tobytes())
             steps.update(pictures)
             features = network(pictures)
             statistics = statistics or FeatureStatistics(features.shape[1])
             kept.update(features.float())
             statistics.update(features)
-            for _ in places:
-                bar.advance()
+            bar.advance(len(asked.examples))
     if statistics is None:
         raise RinError("the reference set holds no pictures: give another")
     of_set = {"count": len(media), "shape": list(media.shape), "pixels_sha256": pixels.hexdigest()}

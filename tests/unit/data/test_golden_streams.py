@@ -84,9 +84,9 @@ WAYS = {"memory": {}, "on demand": {"memory_gib": 0.0}, "streamed": {"stream": T
 CASES = [(kind, way) for kind in SETS for way in WAYS if way != "streamed" or kind == "parquet"]
 
 
-def stream(path, way, first_step=0, places=range(BATCH), steps=STEPS):
+def stream(path, way, first_step=0, places=range(BATCH), steps=STEPS, **options):
     """Digests of some steps, each of pictures, classes and numbers."""
-    data = open_data(DataConfig(path=str(path), num_held_out=2, **WAYS[way]), SHAPE)
+    data = open_data(DataConfig(path=str(path), num_held_out=2, **WAYS[way], **options), SHAPE)
     places = torch.tensor(list(places))
     with closing(
         joint_batches(data, seed=SEED, batch_size=BATCH, places=places, first_step=first_step, flip=True)
