@@ -128,7 +128,11 @@ def open_arrays(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
     Raises:
         RinError: an array cannot be read, is of another shape than the model, or its range is not known.
     """
-    for option, given in (("data.column", config.column), ("data.stream", config.stream)):
+    for option, given in (
+        ("data.column", config.column),
+        ("data.captions", config.captions),
+        ("data.stream", config.stream),
+    ):
         if given:
             raise RinError(f"{option} is for tables, and {printable(config.path)} holds arrays: leave it out")
     path = Path(os.path.expanduser(config.path))

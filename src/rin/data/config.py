@@ -134,6 +134,10 @@ class DataConfig:
     the Hub; in tars the end of the names without numbers, as in "jpg" or "mask.png". Empty takes the only one, or that
     of a table which has a usual name."""
 
+    captions: str = ""
+    """Where the captions are, for a model that draws by them: "txt" if they lie in KEY.txt beside KEY.jpg, in folders
+    and tars; a column of parquet files or of a set on the Hub. Empty takes the names of the classes."""
+
     flip: bool = True
     """Whether training mirrors every other image, left to right, at random."""
 

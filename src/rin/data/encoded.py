@@ -190,6 +190,35 @@ def of_the_same_classes(training: Encoded, held_out: Encoded) -> tuple[Encoded, 
     return replace(training, class_names=names), replace(held_out, class_names=names, labels=places[held_out.labels])
 
 
+def captions_as_classes(texts: Sequence[str | None], where: str) -> tuple[Labels, tuple[str, ...]]:
+    """The class of each example, -1 for none, and the classes: each different text is one.
+
+    Args:
+        texts: one an example, or None; white space around it does not count.
+        where: they are, for messages.
+
+    Raises:
+        RinError: no example has one.
+    """
+    stripped = ["" if text is None else text.strip() for text in texts]
+    names = sorted(set(stripped) - {""})
+    if stripped and not names:
+        raise RinError(f"data.captions: there are no captions in {where}: give the ending or the column of the texts")
+    numbers = {name: number for number, name in enumerate(names)}
+    return torch.tensor([numbers.get(text, -1) for text in stripped], dtype=torch.int64), tuple(names)
+
+
+def of_all_captions(training: Encoded, held_out: Encoded) -> tuple[Encoded, Encoded]:
+    """Both sets with the captions of both, where what is held out may have captions of its own."""
+    names = tuple(dict.fromkeys((*training.class_names, *held_out.class_names)))
+    numbers = {name: number for number, name in enumerate(names)}
+    first, second = (
+        replace(each, class_names=names, labels=torch.tensor([*map(numbers.get, each.class_names), -1])[each.labels])
+        for each in (training, held_out)
+    )
+    return first, second
+
+
 def notes_of(sets: Sequence[Encoded]) -> tuple[str, ...]:
     """What some sets hold and is not used, each line once, and how many of their examples have no class."""
     notes = [note for encoded in sets for note in encoded.notes]

@@ -11,7 +11,7 @@ import torch
 
 from rin.core.errors import RinError
 from rin.data.decoding import printable
-from rin.data.encoded import Encoded, FileKind, listed
+from rin.data.encoded import Encoded, FileKind, captions_as_classes, listed
 from rin.data.identity import digest_of
 
 PICTURE_SUFFIXES = frozenset(
@@ -70,15 +70,20 @@ class Contents:
     """The other folders."""
 
 
-def open_folder(folder: Path, kind: FileKind = "picture") -> Encoded:
+def open_folder(folder: Path, kind: FileKind = "picture", captions: str = "") -> Encoded:
     """The pictures, or the videos, in a folder and its sub-folders, in natural order (2 before 10).
 
     If all of them lie in sub-folders, the names of the first sub-folders are the classes, in natural order too. If some
     lie directly in the folder there are no classes. Hidden files and folders, and those of a system such as @eaDir, are
     passed over.
 
+    Args:
+        folder: which.
+        kind: of files.
+        captions: the ending of texts that lie beside them, KEY.txt beside KEY.jpg, in place of classes; empty for none.
+
     Raises:
-        RinError: there are none, or the sub-folders are splits and not classes.
+        RinError: there are none, the sub-folders are splits and not classes, or a text cannot be read.
     """
     contents = contents_of(folder)
     paths = [path for path in contents.files if path.suffix.lower() in SUFFIXES[kind]]
@@ -89,21 +94,54 @@ def open_folder(folder: Path, kind: FileKind = "picture") -> Encoded:
             f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it{passed_over}"
         )
     first_parts = [path.relative_to(folder).parts for path in paths]
+    texts = _texts_beside(paths, captions, contents) if captions else []
     classes: list[str] = []
-    if all(len(parts) > 1 for parts in first_parts):
+    if not captions and all(len(parts) > 1 for parts in first_parts):
         classes = sorted({parts[0] for parts in first_parts}, key=natural)
         _check_not_splits(folder, classes)
     numbers = {name: number for number, name in enumerate(classes)}
+    labels, names = (
+        captions_as_classes(texts, f".{captions} files of {printable(folder)}")
+        if captions
+        else (torch.tensor([numbers.get(parts[0], -1) for parts in first_parts]), tuple(map(printable, classes)))
+    )
     return Encoded(
         read=paths.__getitem__,
         name=lambda row: printable(paths[row]),
         rows=torch.arange(len(paths)),
-        labels=torch.tensor([numbers.get(parts[0], -1) for parts in first_parts]),
-        class_names=tuple(printable(name) for name in classes),
+        labels=labels,
+        class_names=names,
         kind=kind,
         listing=digest_of("/".join(parts) for parts in first_parts),
-        notes=(*_passed_over(contents, kind), *_of_folders(folder, contents, first_parts, kind)),
+        notes=(
+            *_passed_over(contents, kind),
+            *([] if captions else _of_folders(folder, contents, first_parts, kind)),
+        ),
     )
+
+
+def _texts_beside(paths: Sequence[Path], ending: str, contents: Contents) -> list[str | None]:
+    """What the file of each key says, and no longer passed over; None where there is none.
+
+    Raises:
+        RinError: one cannot be read, or is no text.
+    """
+    files = {path.with_suffix(f".{ending.lstrip('.')}"): None for path in paths}
+    there = set(contents.files) & files.keys()
+    contents.files[:] = [path for path in contents.files if path not in there]
+    return [read_caption(file) if file in there else None for file in files]
+
+
+def read_caption(file: Path) -> str:
+    """What a file of text says.
+
+    Raises:
+        RinError: it cannot be read, or is no text in UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise RinError(f"cannot read the caption {printable(file)}: {error}") from error
 
 
 def _passed_over(contents: Contents, kind: FileKind) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from rin.core.errors import RinError
 from rin.core.shapes import Labels
 from rin.data.decoding import printable
-from rin.data.encoded import listed, numbered_classes
+from rin.data.encoded import captions_as_classes, listed, numbered_classes
 from rin.data.folders import natural
 
 _LABEL_NAMES = ("label", "labels", "fine_label", "class", "cls", "target", "category")
@@ -60,7 +60,7 @@ def label_columns(features: Features) -> list[str]:
     return list(dict.fromkeys([*named, *whole, *usual]))
 
 
-def classes_of(table: Table, features: Features, origin: str) -> Classes:
+def classes_of(table: Table, features: Features, origin: str, captions: str = "") -> Classes:
     """The classes of a table: those of the first of its `label_columns` that holds such.
 
     Whole numbers are classes; of texts and truth values the different ones are, in natural order. A row without one
@@ -70,10 +70,14 @@ def classes_of(table: Table, features: Features, origin: str) -> Classes:
         table: with these columns, if there are any.
         features: what its columns hold.
         origin: names it in messages.
+        captions: a column of texts that takes their place; empty for none.
 
     Raises:
-        RinError: the column holds far more than classes, or more of them than have names.
+        RinError: the column holds far more than classes, or more of them than have names; it is to hold captions, and
+            there is none such, or none of text.
     """
+    if captions:
+        return _captions_of(table, captions, origin)
     notes: list[str] = []
     for column in label_columns(features):
         values = table.column(column).to_pylist()
@@ -83,6 +87,13 @@ def classes_of(table: Table, features: Features, origin: str) -> Classes:
             continue
         return Classes(*_classes_in(values, features[column], column, origin), column, tuple(notes))
     return Classes(torch.full((table.num_rows,), -1), (), None, tuple(notes))
+
+
+def _captions_of(table: Table, column: str, origin: str) -> Classes:
+    texts = table.column(column).to_pylist() if column in table.column_names else []
+    if any(not isinstance(text, str) for text in texts if text is not None) or column not in table.column_names:
+        raise RinError(f"data.captions: {origin} has no column {column!r} of texts: give the one that has them")
+    return Classes(*captions_as_classes(texts, f"the column {column!r} of {origin}"), column, ())
 
 
 def _no_classes(values: Sequence[Any]) -> str:

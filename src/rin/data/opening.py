@@ -8,7 +8,15 @@ from rin.core.values import PICTURES, Values
 from rin.data.arrays import ArrayMedia, kept_in_memory
 from rin.data.config import BUILT_IN, DataConfig
 from rin.data.decoding import Shape, printable
-from rin.data.encoded import Encoded, cut_held_out, listed, notes_of, of_the_same_classes, sample_held_out
+from rin.data.encoded import (
+    Encoded,
+    cut_held_out,
+    listed,
+    notes_of,
+    of_all_captions,
+    of_the_same_classes,
+    sample_held_out,
+)
 from rin.data.identity import DataIdentity, identity_of
 from rin.data.media_sets import MediaSet, open_media
 from rin.data.prepared import PreparedMedia, check_takes
@@ -95,7 +103,8 @@ def _opened(config: DataConfig, shape: Shape) -> tuple[Encoded, Encoded, Encoded
     training, held_out = _training_and_held_out(config, shape)
     if not config.labels:
         training, held_out = training.without_classes(), held_out.without_classes()
-    training, held_out = of_the_same_classes(training, held_out)
+    same = of_all_captions if config.captions else of_the_same_classes
+    training, held_out = same(training, held_out)
     pictures = _pictures_beside(config, shape, training.class_names) if config.pictures_path else None
     return training, held_out, pictures
 
@@ -104,7 +113,7 @@ def _pictures_beside(config: DataConfig, shape: Shape, class_names: tuple[str, .
     """The pictures that are learned from beside clips, of their classes if these are the clips' by name."""
     if len(shape) != 4:
         raise RinError("data.pictures_path is for models of clips, which learn from pictures too: give --data.path")
-    of_pictures = replace(config, path=config.pictures_path, num_held_out=0, pictures_path="", column="")
+    of_pictures = replace(config, path=config.pictures_path, num_held_out=0, pictures_path="", column="", captions="")
     channels, _, height, width = shape
     splits = open_splits(of_pictures, (channels, height, width))
     pictures = splits[config.split if config.split in splits else next(iter(splits))]()

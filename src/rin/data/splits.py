@@ -58,6 +58,9 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         )
     if config.column and (config.path in BUILT_IN or is_prepared_set):
         raise _no_columns(config)
+    if config.captions and (config.path in BUILT_IN or is_prepared_set or config.stream):
+        what = "a streamed set is read without them" if config.stream else f"{printable(config.path)} has its own"
+        raise RinError(f"data.captions is {config.captions!r}, and {what}: leave it out")
     if config.path in BUILT_IN:
         return {config.split: partial(open_built_in, config, shape)}
     if is_prepared_set:
@@ -74,7 +77,8 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
     elif _HUB_NAME.fullmatch(config.path):
         hub = open_hub(config.path)
         splits = {
-            split: partial(open_dataset, hub[split], f"{config.path} ({split})", kind, config.column) for split in hub
+            split: partial(open_dataset, hub[split], f"{config.path} ({split})", kind, config.column, config.captions)
+            for split in hub
         }
     else:
         known = '"digits" is built in, and sets on the Hub have names like "owner/name"'
@@ -138,9 +142,9 @@ def _clips(open_videos: Callable[[], Encoded], config: DataConfig, shape: Shape)
 def _splits_of_file(path: Path, config: DataConfig, kind: FileKind) -> dict[str, Callable[[], Encoded]]:
     ending = path.suffix.lower()
     if ending == ".parquet":
-        return {config.split: partial(open_parquet, [path], config.memory_gib, kind, config.column)}
+        return {config.split: partial(open_parquet, [path], config.memory_gib, kind, config.column, config.captions)}
     if ending == ".tar" and kind == "picture":
-        return {config.split: partial(open_tars, [path], config.labels, config.column)}
+        return {config.split: partial(open_tars, [path], config.labels, config.column, config.captions)}
     if ending == ".tar":
         raise _no_videos_in_tars(path)
     if kind == "video":
@@ -167,7 +171,7 @@ def _splits_of_folder(folder: Path, config: DataConfig, kind: FileKind) -> dict[
         _refuse_the_other_kind(folder, files, kind)
     if config.column:
         raise _no_columns(config)
-    return {config.split: partial(open_folder, folder, kind)}
+    return {config.split: partial(open_folder, folder, kind, config.captions)}
 
 
 def _splits_of_tables(
@@ -181,9 +185,9 @@ def _splits_of_tables(
 
     def opened(of_split: list[Path]) -> Encoded:
         if ending == ".tar":
-            encoded = open_tars(of_split, config.labels, config.column)
+            encoded = open_tars(of_split, config.labels, config.column, config.captions)
         else:
-            encoded = open_parquet(of_split, config.memory_gib, kind, config.column)
+            encoded = open_parquet(of_split, config.memory_gib, kind, config.column, config.captions)
         return replace(encoded, notes=(*notes, *encoded.notes))
 
     return {split: partial(opened, of_split) for split, of_split in parquet_splits(folder, tables).items()}

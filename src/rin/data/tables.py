@@ -46,7 +46,9 @@ def split_of(file: PurePath) -> str:
     return next((SPLIT_NAMES[word] for word in reversed(words) if word in SPLIT_NAMES), "train")
 
 
-def open_parquet(files: list[Path], memory_gib: float, kind: FileKind = "picture", column: str = "") -> Encoded:
+def open_parquet(
+    files: list[Path], memory_gib: float, kind: FileKind = "picture", column: str = "", captions: str = ""
+) -> Encoded:
     """The pictures, or the videos, of parquet files, one row each.
 
     Files larger than `memory_gib` together are first unpacked into the cache of the library datasets, once, and mapped
@@ -57,6 +59,7 @@ def open_parquet(files: list[Path], memory_gib: float, kind: FileKind = "picture
         memory_gib: as above.
         kind: what is wanted of them.
         column: the one of pictures or videos; the usual one if empty.
+        captions: the one of their captions, in place of classes; empty for none.
 
     Raises:
         RinError: a file cannot be read, or holds none, or has no such column.
@@ -69,22 +72,23 @@ def open_parquet(files: list[Path], memory_gib: float, kind: FileKind = "picture
     try:
         if sum(file.stat().st_size for file in files) > memory_gib * 2**30:
             unpacked = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
-            return open_dataset(unpacked, origin, kind, column)
-        tables = [_read_parquet(file, kind, column) for file in files]
+            return open_dataset(unpacked, origin, kind, column, captions)
+        tables = [_read_parquet(file, kind, column, captions) for file in files]
         table = pyarrow.concat_tables([table for table, _ in tables])
     except (OSError, pyarrow.ArrowException, DatasetsError) as error:
         raise RinError(f"cannot read {origin}: {first_line(error)}") from error
     except UnicodeError:
         raise RinError(f"cannot read {origin}: its name is not UTF-8; rename it") from None
-    return _open_table(table, tables[0][1], origin, kind, column)
+    return _open_table(table, tables[0][1], origin, kind, column, captions)
 
 
-def _read_parquet(file: Path, kind: FileKind, column: str) -> tuple[Table, Features]:
+def _read_parquet(file: Path, kind: FileKind, column: str, captions: str) -> tuple[Table, Features]:
     """The columns of a parquet file that matter, and what all of its columns hold."""
     import pyarrow.parquet
 
     features = features_of(pyarrow.parquet.read_schema(file), printable(file))
-    columns = [media_column(features, printable(file), kind, column), *label_columns(features)]
+    of_captions = [captions] if captions in features else []
+    columns = [media_column(features, printable(file), kind, column), *label_columns(features), *of_captions]
     with pyarrow.parquet.ParquetFile(file) as opened:
         return opened.read(list(dict.fromkeys(columns))), features
 
@@ -120,14 +124,16 @@ def open_hub(name: str) -> Mapping[str, Any]:
     return {str(split): splits[split] for split in splits}
 
 
-def open_dataset(dataset: Any, origin: str, kind: FileKind = "picture", column: str = "") -> Encoded:
+def open_dataset(
+    dataset: Any, origin: str, kind: FileKind = "picture", column: str = "", captions: str = ""
+) -> Encoded:
     """The pictures, or the videos, of a `datasets.Dataset`, which `origin` names in messages.
 
     Raises:
         RinError: it holds none, or has no such column.
     """
     files = tuple(file["filename"] for file in dataset.cache_files)
-    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin, kind, column, files)
+    return _open_table(dataset.with_format("arrow")[:], dataset.features, origin, kind, column, captions, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +157,17 @@ def _mapped_column(files: tuple[str, ...], column: str) -> Any:
 
 
 def _open_table(
-    table: Table, features: Features, origin: str, kind: FileKind, column: str, files: tuple[str, ...] = ()
+    table: Table,
+    features: Features,
+    origin: str,
+    kind: FileKind,
+    column: str,
+    captions: str,
+    files: tuple[str, ...] = (),
 ) -> Encoded:
     """A table as it is in memory, or in the Arrow files that it is mapped from, if there are any."""
     chosen = media_column(features, origin, kind, column)
-    media, classes = table.column(chosen), classes_of(table, features, origin)
+    media, classes = table.column(chosen), classes_of(table, features, origin, captions)
 
     def read(row: int) -> Source:
         return _Row(files, chosen, row) if files else file_of(media[row].as_py())

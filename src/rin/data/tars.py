@@ -13,7 +13,7 @@ import torch
 from rin.core.errors import RinError, unknown
 from rin.core.strict_json import parse_json
 from rin.data.decoding import BrokenMediaError, Piece, printable
-from rin.data.encoded import Encoded, numbered_classes
+from rin.data.encoded import Encoded, captions_as_classes, numbered_classes
 from rin.data.folders import PICTURE_SUFFIXES, SPLIT_NAMES, is_stray, natural, of_other_kinds
 from rin.data.identity import digest_of
 
@@ -83,11 +83,14 @@ class _Opened:
     numbers: list[int | None] = field(default_factory=list[int | None])
     """The class that each picture is given, None for none."""
 
+    texts: list[str | None] = field(default_factory=list[str | None])
+    """The caption that each picture is given, None for none; empty if none are wanted."""
+
     others: list[PurePosixPath] = field(default_factory=list[PurePosixPath])
     """The names of what is neither a picture that is used nor the class of one."""
 
 
-def open_tars(files: list[Path], labels: bool = True, column: str = "") -> Encoded:
+def open_tars(files: list[Path], labels: bool = True, column: str = "", captions: str = "") -> Encoded:
     """The pictures in tar files, by the ends of their names, in the order that they lie in.
 
     The class of KEY.jpg is the number in KEY.cls, or "label" or "cls" in KEY.json; in tars without such numbers it is
@@ -100,6 +103,8 @@ def open_tars(files: list[Path], labels: bool = True, column: str = "") -> Encod
         labels: whether to look for classes.
         column: which picture of a sample is used, where KEY.jpg is not the only one: "jpg", "mask.png" or, of
             KEY.input.jpg, also "input.jpg".
+        captions: the ending of the texts of samples, in place of classes: "txt" of KEY.txt beside KEY.jpg; empty for
+            none.
 
     Raises:
         RinError: a file cannot be read, is truncated or compressed, there are no pictures, a sample has several, or
@@ -107,13 +112,15 @@ def open_tars(files: list[Path], labels: bool = True, column: str = "") -> Encod
     """
     opened_all = _Opened()
     for file in files:
-        opened = _open_tar(file, labels, column)
+        opened = _open_tar(file, labels and not captions, column, captions.lstrip("."))
         for every, of_this in zip(vars(opened_all).values(), vars(opened).values(), strict=True):
             every.extend(of_this)
     pictures, numbers, origin = opened_all.pictures, opened_all.numbers, _origin(files)
     if not pictures:
         raise RinError(f"{origin} holds no pictures: give tars with .png, .jpg, .webp or the like in them")
-    if any(number is not None for number in numbers):
+    if captions:
+        classes, class_names = captions_as_classes(opened_all.texts, f".{captions} files of {origin}")
+    elif any(number is not None for number in numbers):
         classes = [-1 if number is None else max(number, -1) for number in numbers]
         class_names = numbered_classes(max(classes) + 1, origin)
     elif labels:
@@ -125,10 +132,10 @@ def open_tars(files: list[Path], labels: bool = True, column: str = "") -> Encod
         read=pictures.__getitem__,
         name=lambda row: str(pictures[row]),
         rows=torch.arange(len(pictures)),
-        labels=torch.tensor(classes, dtype=torch.int64),
+        labels=torch.as_tensor(classes, dtype=torch.int64),
         class_names=class_names,
         listing=digest_of(f"{picture.tar.name}/{picture.name} {picture.size}" for picture in pictures),
-        notes=_notes(opened_all, origin, labels and not class_names),
+        notes=_notes(opened_all, origin, labels and not captions and not class_names),
     )
 
 
@@ -141,13 +148,16 @@ def _notes(opened_all: _Opened, origin: str, has_no_classes: bool) -> tuple[str,
     return tuple(notes)
 
 
-def _open_tar(file: Path, labels: bool, column: str) -> _Opened:
+def _open_tar(file: Path, labels: bool, column: str, captions: str) -> _Opened:
     opened = _Opened()
+    texts: dict[str, _Member] = {}  # by key
     class_members: dict[str, _Member] = {}  # by key
     pictures: list[_Member] = []
     for member in _members(file, opened.others):
         if member.ending in PICTURE_SUFFIXES:
             pictures.append(member)
+        elif captions and member.ending == f".{captions.lower()}":
+            texts[member.key] = member
         elif labels and (member.ending == ".cls" or (member.ending == ".json" and member.key not in class_members)):
             class_members[member.key] = member
         else:
@@ -158,6 +168,10 @@ def _open_tar(file: Path, labels: bool, column: str) -> _Opened:
         used = {member.offset for member in chosen}
         opened.others.extend(PurePosixPath(member.name) for member in pictures if member.offset not in used)
     opened.pictures.extend(chosen)
+    if captions:
+        taken = [_class_key(picture, texts) for picture in chosen]
+        opened.texts.extend(_caption(texts[key]) if key in texts else None for key in taken)
+        opened.others.extend(PurePosixPath(texts[key].name) for key in texts.keys() - set(taken))
     numbers = {name: _number(member) for name, member in class_members.items()}
     used = {_class_key(picture, numbers) for picture in chosen}
     opened.numbers.extend(numbers.get(_class_key(picture, numbers)) for picture in chosen)
@@ -206,7 +220,7 @@ def _check_one_a_sample(pictures: Sequence[_Member], class_members: Container[st
             )
 
 
-def _class_key(picture: _Member, known: dict[str, int | None]) -> str:
+def _class_key(picture: _Member, known: Container[str]) -> str:
     """The key of a picture: its name without the ending, or up to the first dot, as WebDataset has it."""
     if picture.key in known:
         return picture.key
@@ -245,6 +259,13 @@ def _check_end(file: Path, offset: int) -> None:
         opened.seek(offset)
         if opened.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError(f"it is truncated or damaged at byte {offset}")
+
+
+def _caption(member: _Member) -> str:
+    try:
+        return member.read().decode()
+    except (BrokenMediaError, UnicodeError) as error:
+        raise RinError(f"cannot read the caption {member}: {error}") from error
 
 
 def _number(member: _Member) -> int | None:
