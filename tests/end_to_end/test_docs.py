@@ -93,6 +93,9 @@ def workspace(tmp_path_factory):
         "rin train moving-shapes --out runs/shapes",
         "rin train kinetics-600 --data.path path/to/videos --out runs/clips",
         "rin train small-32 --data.path path/to/arrays.npz --out runs/arrays",
+        "rin train small-32 --data.path path/to/images --diffusion.label-drop-rate 0.1 --model.num-latents-min 8 "
+        "--out runs/elastic",
+        "rin sweep runs/elastic --features features.pt --num-latents 8 48",
         "rin train points --out runs/points",
         "rin train captions --out runs/captions",
         "rin evaluate samples.npz --features features.pt --reference path/to/images --keep-reference reference.npz",
@@ -119,6 +122,8 @@ def run(command, folder, as_it_is=False, processes=1):
         toy = TOY | {"model.patch_size": PATCHES[words[0]]}
         if words[0] == "captions":
             toy |= {"model.num_latents": 52, "model.caption_length": 48}
+        if "--model.num-latents-min" in words:
+            toy |= {"model.num_latents": 48}
         if "shapes" in words[0]:
             toy |= {"data.moving_shapes.num_clips": 20}
         words += [word for key, value in toy.items() for word in (f"--{key.replace('_', '-')}", str(value))]
@@ -132,7 +137,8 @@ def run(command, folder, as_it_is=False, processes=1):
     elif name in ("sample", "evaluate", "sweep"):
         words = ["features.pt" if word == "inception-v3-compat" else word for word in words]
         words += ["--num", "8" if name != "sample" and "clips" not in words[0] else "2"]
-        words += ["--num-steps", "2"] if "runs/" in words[0] or "run" in words[0].split("/") else []
+        chooses_steps = "--budget" not in words and ("runs/" in words[0] or "run" in words[0].split("/"))
+        words += ["--num-steps", "2"] if chooses_steps else []
         if name == "sample":
             words += ["--out", str(made / words[words.index("--out") + 1])] if "--out" in words else []
     made.mkdir(parents=True, exist_ok=True)
