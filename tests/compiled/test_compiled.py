@@ -81,6 +81,34 @@ def test_a_compiled_run_is_the_eager_one_but_for_rounding(tmp_path):
 
 
 @pytest.mark.slow
+def test_each_number_of_latents_is_compiled_once(tmp_path):
+    network = dataclasses.replace(MODEL, compute_depth=(1,), num_latents_min=MODEL.num_latents - 1)
+    eager = trainer(tmp_path / "eager", model=network)
+    compiled = trainer(tmp_path / "compiled", dataclasses.replace(TRAINING, compile="on"), model=network)
+    batch = Batch(*pictures(12).get(torch.arange(12)), torch.arange(12))
+    for one in (eager, compiled):
+        counts = []
+        for _ in range(6):
+            counts.append(one.num_latents())
+            one.update(batch)
+        assert set(counts) == set(network.latent_counts) == {MODEL.num_latents - 1, MODEL.num_latents}
+    assert not graph_breaks()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert compiled.loss_sum.item() == pytest.approx(eager.loss_sum.item(), abs=1e-5)
+
+    model, process, shape = RIN(network).eval(), Diffusion(DiffusionConfig()), (4, *network.shape)
+    options = {
+        "num_steps": 6,
+        "seeds": range(4),
+        "num_latents": [(0.5, network.num_latents_min), (1.0, network.num_latents)],
+    }
+    samples = [process.sample(model, shape, **options, compile=asked) for asked in (False, True)]
+    assert torch.allclose(*samples, atol=1e-5)
+    assert not graph_breaks()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_compiled_processes_have_the_losses_of_one(tmp_path, parallel):
     command = [*TRAIN, "--training.optimiser", "adamw", "--training.accumulation-steps", "2"]
