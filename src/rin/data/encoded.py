@@ -219,12 +219,12 @@ def of_all_captions(training: Encoded, held_out: Encoded) -> tuple[Encoded, Enco
     return first, second
 
 
-def notes_of(sets: Sequence[Encoded]) -> tuple[str, ...]:
+def notes_of(sets: Sequence[Encoded], labels_are: str = "class") -> tuple[str, ...]:
     """What some sets hold and is not used, each line once, and how many of their examples have no class."""
     notes = [note for encoded in sets for note in encoded.notes]
     labels = torch.cat([_none(), *(encoded.labels for encoded in sets if encoded.class_names)])
     if without := int((labels < 0).sum()):
-        notes.append(f"{without} of {len(labels)} examples have no class")
+        notes.append(f"{without} of {len(labels)} examples have no {labels_are}")
     return tuple(dict.fromkeys(notes))
 
 

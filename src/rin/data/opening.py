@@ -72,7 +72,9 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         pictures_rate=config.pictures_rate if pictures else 0.0,
         identity=identity_of(training, held_out, pictures),
         values=training.values if isinstance(training, ArrayMedia) else PICTURES,
-        notes=notes_of([training, held_out, *([] if pictures is None else [pictures])]),
+        notes=notes_of(
+            [training, held_out, *([] if pictures is None else [pictures])], "caption" if config.captions else "class"
+        ),
         num_workers=config.num_workers,
     )
 

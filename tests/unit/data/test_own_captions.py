@@ -75,7 +75,7 @@ def test_captions_go_with_their_pictures_and_take_the_place_of_classes(tmp_path,
 def test_a_picture_without_one_has_none_and_that_is_told(tmp_path, kept):
     found = opened(kept(tmp_path / "set", ["a cat", None, "", "a dog"]))
     assert captions_of(found.training) == {0: "a cat", 1: None, 2: None, 3: "a dog"}
-    assert "2 of 4 examples have no class" in found.notes
+    assert "2 of 4 examples have no caption" in found.notes
     assert not any(".txt" in note for note in found.notes), "they are not passed over"
 
 
