@@ -132,6 +132,8 @@ def run(command, folder, as_it_is=False, processes=1):
     elif name == "info" and "--gpus" in words:  # to count takes seconds, and tests/unit/costs does it
         parse(InfoArguments, words, "rin info")
         return
+    elif name == "export":
+        words[words.index("--out") + 1] = str(made / words[words.index("--out") + 1])
     elif name in ("edit", "inpaint"):
         words += ["--num-steps", "2", "--out", str(made / words[words.index("--out") + 1])]
     elif name in ("sample", "evaluate", "sweep"):
@@ -184,6 +186,9 @@ def test_another_line_names_what_is_there(line):
             for package in extras[extra] if "-c constraints.txt" in line else ():
                 name = re.split("[<>=]", package)[0]
                 assert f"\n{name}==" in pinned, f"{name} does not go with what stands there"
+    elif words[1].endswith("/sample.py"):  # which tests/unit/interop/test_export.py runs
+        source = (ROOT / "src/rin/interop/exporting/sample.py").read_text()
+        assert all(f'"{word}"' in source for word in words if word.startswith("--"))
     elif words[0] == "python" and words[1] == "-m":
         path = ROOT / words[2].replace(".", "/")
         source = "".join(file.read_text() for file in (path.with_suffix(".py"), path / "__main__.py") if file.exists())

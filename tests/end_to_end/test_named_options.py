@@ -9,6 +9,7 @@ import pytest
 from rin.cli.arguments import parse
 from rin.cli.edit import EditArguments
 from rin.cli.evaluate import EvaluateArguments
+from rin.cli.export import ExportArguments
 from rin.cli.info import InfoArguments
 from rin.cli.inpaint import InpaintArguments
 from rin.cli.prepare import PrepareArguments
@@ -25,6 +26,7 @@ COMMANDS = {
     "inpaint": (InpaintArguments, ["runs/mine", "picture.png", "--mask", "mask.png"]),
     "evaluate": (EvaluateArguments, ["runs/mine"]),
     "sweep": (SweepArguments, ["runs/mine", "--features", "features.pt"]),
+    "export": (ExportArguments, ["runs/mine"]),
     "prepare": (PrepareArguments, ["path/to/images", "sets/mine", "--size", "64"]),
     "info": (InfoArguments, []),
     "status": (StatusArguments, ["runs"]),
@@ -59,7 +61,11 @@ def options(name):
 @cache
 def other_options():
     """Those of what is no `rin`: benchmarks, studies, the scripts of docs and tests."""
-    files = (file for folder in ("benchmarks", "studies", "docs", "tests") for file in (ROOT / folder).glob("*.py"))
+    files = (
+        file
+        for folder in ("benchmarks", "studies", "docs", "tests", "src/rin/interop/exporting")
+        for file in (ROOT / folder).glob("*.py")
+    )
     return set(re.findall(r'"(--[a-z][\w-]*)"', "".join(file.read_text(encoding="utf-8") for file in files)))
 
 

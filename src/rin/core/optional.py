@@ -53,3 +53,20 @@ def torch_fidelity(purpose: str) -> Any:
         raise RinError(
             f'torch-fidelity is needed {purpose}: pip install "rin-diffusion[fidelity]" ({error})'
         ) from error
+
+
+def onnx_runtime(purpose: str) -> Any:
+    """ONNX Runtime, which runs networks in ONNX, once the packages that write them are there too.
+
+    Args:
+        purpose: what it is needed for, as in "to export to ONNX".
+
+    Raises:
+        RinError: one of them is not installed.
+    """
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise RinError(f'{name} is needed {purpose}: pip install "rin-diffusion[export]"') from error
+    return importlib.import_module("onnxruntime")

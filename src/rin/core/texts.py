@@ -35,6 +35,6 @@ def text_bytes(texts: Sequence[str], length: int) -> UInt8[Tensor, "texts length
 
 def byte_tokens(texts: Texts) -> Float[Tensor, "b length width"]:
     """What a network is given of each byte: which one it is and where, both one-hot; the width is 256 + length."""
-    length = texts.shape[1]
-    places = torch.eye(length, device=texts.device).expand(len(texts), -1, -1)
+    num, length = texts.shape  # not len(texts), which is a plain number where PyTorch traces for any batch size
+    places = torch.eye(length, device=texts.device).expand(num, -1, -1)
     return torch.cat([F.one_hot(texts.long(), NUM_BYTES).float(), places], dim=2)

@@ -1,5 +1,6 @@
-"""Weights and configurations of other implementations."""
+"""Weights and configurations of other implementations, and networks for programs without rin."""
 
 from rin.interop import pix2seq
+from rin.interop.exporting import export
 
-__all__ = ["pix2seq"]
+__all__ = ["export", "pix2seq"]

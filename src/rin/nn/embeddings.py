@@ -33,9 +33,10 @@ class NoiseLevelEmbedding(nn.Module):
 
     def forward(self, gamma: PerExample) -> Float[Tensor, "b 1 e"]:
         """Embeds gamma in [0, 1]; in float32 whatever the precision around it."""
-        # the meta device, where operations are counted, knows no autocast
+        # the meta device, where operations are counted, knows no autocast, and an exported network should not have it
         kind = gamma.device.type
-        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
+        has_autocast = kind != "meta" and torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if has_autocast else nullcontext():
             waves = sinusoids(gamma * self.gamma_scale, self.up.in_features)
             deviation, mean = torch.std_mean(waves, dim=1, correction=0, keepdim=True)
             normalised = ((waves - mean) / deviation).to(self.up.weight.dtype)

@@ -85,8 +85,8 @@ class Linear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """The layer's answer."""
-        small = input.numel() * self.out_features < _SMALLEST_BFLOAT16
-        if small and self.float32_on_cpu and is_autocast_on_cpu(input):
+        # the size last, and only where it matters: an exported network must not depend on it
+        if self.float32_on_cpu and is_autocast_on_cpu(input) and self._multiply_adds(input) < _SMALLEST_BFLOAT16:
             with torch.autocast("cpu", enabled=False):
                 return F.linear(input.to(self.weight.dtype), self.weight, self.bias)
         if self.has_faster and self._takes_onednn(input):
@@ -96,7 +96,10 @@ class Linear(nn.Linear):
     def _takes_onednn(self, x: Tensor) -> bool:
         if x.device.type != "cpu" or x.dtype != torch.float32 or is_autocast_on_cpu(x):
             return False
-        return x.numel() * self.out_features >= _SMALLEST
+        return self._multiply_adds(x) >= _SMALLEST
+
+    def _multiply_adds(self, x: Tensor) -> int:
+        return x.numel() * self.out_features
 
 
 @functools.cache
