@@ -172,7 +172,8 @@ OTHER = {
     "training.num_steps": 9, "training.log_every": 9, "training.held_out_every": 9, "training.sample_every": 9,
     "training.checkpoint_every": 250, "training.keep_checkpoints": 9, "training.compile": "off",
     "training.recompute_blocks": True, "training.keep_checkpoint_every": 4_000, "training.trackers": ("wandb",),
-    "training.parallel": "fsdp", "training.accumulation_steps": 2, "data.memory_gib": 9.0, "data.skip_broken": True,
+    "training.parallel": "fsdp", "training.accumulation_steps": 2, "data.memory_gib": 9.0, "data.num_workers": 0,
+    "data.skip_broken": True,
     "diffusion.sampler": "ddpm-small", "diffusion.num_steps": 9, "diffusion.sampling_schedule": "linear",
 }  # fmt: skip
 

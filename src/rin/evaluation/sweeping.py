@@ -14,6 +14,7 @@ from rin.core.optional import pyplot
 from rin.core.strict_json import parse_json
 from rin.costs.operations import cost
 from rin.diffusion import SamplerName
+from rin.diffusion.checks import check_options
 from rin.diffusion.latent_counts import parse_num_latents
 from rin.diffusion.samplers import evaluations
 from rin.evaluation.features import weights_digest
@@ -54,7 +55,12 @@ class Way:
 
     @property
     def evaluations(self) -> list[int | None]:
-        """The latents of each evaluation of the network for a sample, see `rin.diffusion.samplers.evaluations`."""
+        """The latents of each evaluation of the network for a sample, see `rin.diffusion.samplers.evaluations`.
+
+        Raises:
+            RinError: the way is none: no steps, latents that no number is said of, and so on.
+        """
+        check_options(self.options, self.options)
         return evaluations(
             self.sampler, self.schedule, self.num_steps, self.guidance, self.guidance_interval,
             self.options["num_latents"], self.num_guide_latents,
