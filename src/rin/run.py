@@ -99,6 +99,11 @@ def _train(
     if model is None:
         check_fits(experiment.model)
     check_condition(experiment.model.kind)
+    if experiment.data.captions and not experiment.model.caption_length:  # each text would be a class
+        raise RinError(
+            f"data.captions is {experiment.data.captions!r}, and the model draws by no captions: give it "
+            "--model.caption-length, the bytes of the longest, and --model.num-classes 0, or leave the captions out"
+        )
     if not_text(str(folder)):  # safetensors opens no such file
         raise RinError(f"cannot write a run to {folder}, which is not UTF-8: give another --out")
     before = begun_run(folder)

@@ -7,7 +7,7 @@ Captions are classes, by their text: as many as there are different ones.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from rin.core.shapes import Labels, Stored
 from rin.core.values import PICTURES, OutOfRangeError, Values, values_of
 from rin.data.config import DataConfig
 from rin.data.decoding import Shape, printable
-from rin.data.encoded import Encoded, numbered_classes
+from rin.data.encoded import Encoded, numbered_classes, numbered_texts
 from rin.data.media_sets import MediaInMemory, NothingBroken
 
 X, LABELS, NAMES, CAPTIONS = "x.npy", "labels.npy", "class_names.txt", "captions.txt"
@@ -141,7 +141,7 @@ def open_arrays(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
     if path.is_file():
         return {config.split: partial(_opened, _mapped(path), None, (), path, config, shape)}
     folders = _columns(path, config.split)
-    every = _texts([text for folder in folders.values() for text in _lines(folder / CAPTIONS)])
+    every = numbered_texts([text for folder in folders.values() for text in _lines(folder / CAPTIONS)])
     return {name: partial(_opened_folder, folder, every, config, shape) for name, folder in folders.items()}
 
 
@@ -177,11 +177,6 @@ def _lines(path: Path) -> list[str]:
         raise RinError(f"cannot read {printable(path)}: {error}") from error
 
 
-def _texts(captions: Iterable[str]) -> dict[str, int]:
-    """The different captions of all splits, each with its number as a class."""
-    return {text: number for number, text in enumerate(sorted(set(captions)))}
-
-
 def _mapped(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -196,7 +191,7 @@ def _splits_of_npz(path: Path, config: DataConfig, shape: Shape) -> dict[str, Ca
             raise ValueError("it has no array `images` or `x`, and none of a split, as in `train_images`")
 
     arrays = read_npz(path, _NPZ, check, f"cannot read {printable(path)}")
-    every = _texts(text for name in arrays if name.endswith("captions") for text in arrays[name].tolist())
+    every = numbered_texts(text for name in arrays if name.endswith("captions") for text in arrays[name].tolist())
     splits: dict[str, Callable[[], Encoded]] = {}
     for prefix, split in (("", config.split), *((f"{name}_", name) for name in _SPLITS)):
         x = arrays.get(f"{prefix}images", arrays.get(f"{prefix}x"))

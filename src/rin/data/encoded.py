@@ -1,6 +1,6 @@
 """A set of pictures or clips before any of them is decoded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -201,11 +201,15 @@ def captions_as_classes(texts: Sequence[str | None], where: str) -> tuple[Labels
         RinError: no example has one.
     """
     stripped = ["" if text is None else text.strip() for text in texts]
-    names = sorted(set(stripped) - {""})
-    if stripped and not names:
+    numbers = numbered_texts(text for text in stripped if text)
+    if stripped and not numbers:
         raise RinError(f"data.captions: there are no captions in {where}: give the ending or the column of the texts")
-    numbers = {name: number for number, name in enumerate(names)}
-    return torch.tensor([numbers.get(text, -1) for text in stripped], dtype=torch.int64), tuple(names)
+    return torch.tensor([numbers.get(text, -1) for text in stripped], dtype=torch.int64), tuple(numbers)
+
+
+def numbered_texts(texts: Iterable[str]) -> dict[str, int]:
+    """The different texts in their order, each with its number as a class."""
+    return {text: number for number, text in enumerate(sorted(set(texts)))}
 
 
 def of_all_captions(training: Encoded, held_out: Encoded) -> tuple[Encoded, Encoded]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 import torch
 
 from rin.core.errors import RinError
+from rin.core.shapes import Labels
 from rin.data.decoding import printable
 from rin.data.encoded import Encoded, FileKind, captions_as_classes, listed
 from rin.data.identity import digest_of
@@ -94,17 +95,12 @@ def open_folder(folder: Path, kind: FileKind = "picture", captions: str = "") ->
             f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it{passed_over}"
         )
     first_parts = [path.relative_to(folder).parts for path in paths]
-    texts = _texts_beside(paths, captions, contents) if captions else []
-    classes: list[str] = []
-    if not captions and all(len(parts) > 1 for parts in first_parts):
-        classes = sorted({parts[0] for parts in first_parts}, key=natural)
-        _check_not_splits(folder, classes)
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels, names = (
-        captions_as_classes(texts, f".{captions} files of {printable(folder)}")
-        if captions
-        else (torch.tensor([numbers.get(parts[0], -1) for parts in first_parts]), tuple(map(printable, classes)))
-    )
+    if captions:
+        labels, names = _captions_beside(paths, captions.removeprefix("."), contents, printable(folder))
+        notes = _passed_over(contents, kind)
+    else:
+        labels, names = _by_first_folder(folder, first_parts)
+        notes = [*_passed_over(contents, kind), *_of_folders(folder, contents, first_parts, kind)]
     return Encoded(
         read=paths.__getitem__,
         name=lambda row: printable(paths[row]),
@@ -113,31 +109,32 @@ def open_folder(folder: Path, kind: FileKind = "picture", captions: str = "") ->
         class_names=names,
         kind=kind,
         listing=digest_of("/".join(parts) for parts in first_parts),
-        notes=(
-            *_passed_over(contents, kind),
-            *([] if captions else _of_folders(folder, contents, first_parts, kind)),
-        ),
+        notes=tuple(notes),
     )
 
 
-def _texts_beside(paths: Sequence[Path], ending: str, contents: Contents) -> list[str | None]:
-    """What the file of each key says, and no longer passed over; None where there is none.
+def _by_first_folder(folder: Path, places: Sequence[Sequence[str]]) -> tuple[Labels, tuple[str, ...]]:
+    """The class of each file, -1 for none, and their names; `places` are the parts of the paths."""
+    classes: list[str] = []
+    if all(len(parts) > 1 for parts in places):
+        classes = sorted({parts[0] for parts in places}, key=natural)
+        _check_not_splits(folder, classes)
+    numbers = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([numbers.get(parts[0], -1) for parts in places]), tuple(map(printable, classes))
 
-    Raises:
-        RinError: one cannot be read, or is no text.
-    """
-    files = {path.with_suffix(f".{ending.lstrip('.')}"): None for path in paths}
-    there = set(contents.files) & files.keys()
+
+def _captions_beside(
+    paths: Sequence[Path], ending: str, contents: Contents, where: str
+) -> tuple[Labels, tuple[str, ...]]:
+    """The same by the texts beside the files, which are then no longer passed over."""
+    files = [path.parent / f"{path.stem}.{ending}" for path in paths]  # a.jpg and a.png may share one
+    there = set(contents.files) & set(files)
     contents.files[:] = [path for path in contents.files if path not in there]
-    return [read_caption(file) if file in there else None for file in files]
+    texts = [_caption(file) if file in there else None for file in files]
+    return captions_as_classes(texts, f".{ending} files of {where}")
 
 
-def read_caption(file: Path) -> str:
-    """What a file of text says.
-
-    Raises:
-        RinError: it cannot be read, or is no text in UTF-8.
-    """
+def _caption(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

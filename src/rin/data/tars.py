@@ -110,9 +110,9 @@ def open_tars(files: list[Path], labels: bool = True, column: str = "", captions
         RinError: a file cannot be read, is truncated or compressed, there are no pictures, a sample has several, or
             what should be a class is none.
     """
-    opened_all = _Opened()
+    opened_all, captions = _Opened(), captions.removeprefix(".")
     for file in files:
-        opened = _open_tar(file, labels and not captions, column, captions.lstrip("."))
+        opened = _open_tar(file, labels and not captions, column, captions)
         for every, of_this in zip(vars(opened_all).values(), vars(opened).values(), strict=True):
             every.extend(of_this)
     pictures, numbers, origin = opened_all.pictures, opened_all.numbers, _origin(files)

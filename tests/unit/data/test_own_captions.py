@@ -1,6 +1,7 @@
 """Captions beside one's own pictures: files of text in folders and tars, columns of tables."""
 
 import tarfile
+from dataclasses import replace
 from io import BytesIO
 
 import datasets
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rin import DataConfig, RinError, open_data
+from rin import DataConfig, RinError, open_data, preset, train
 
 SHAPE = (3, 4, 4)
 TEXTS = ["a cat", "two dogs", " a cat\n", "Übermut"]
@@ -77,6 +78,28 @@ def test_a_picture_without_one_has_none_and_that_is_told(tmp_path, kept):
     assert captions_of(found.training) == {0: "a cat", 1: None, 2: None, 3: "a dog"}
     assert "2 of 4 examples have no caption" in found.notes
     assert not any(".txt" in note for note in found.notes), "they are not passed over"
+
+
+def test_pictures_of_one_name_share_its_caption_and_the_others_keep_theirs(tmp_path):
+    folder = in_a_folder(tmp_path, TEXTS)
+    (folder / "sub" / "0.bmp").write_bytes((folder / "sub" / "0.png").read_bytes())
+    found = opened(folder).training
+    assert len(found) == 5
+    assert captions_of(found) == {0: "a cat", 1: "two dogs", 2: "a cat", 3: "Übermut"}
+
+
+@pytest.mark.parametrize("ending", ["txt", ".txt"])
+def test_an_ending_may_have_its_dot(tmp_path, ending):
+    for kept in (in_a_folder, in_a_tar):
+        assert len(opened(kept(tmp_path / kept.__name__, TEXTS), captions=ending).training.class_names) == 3
+
+
+def test_a_model_without_captions_is_not_trained_on_a_class_a_text(tmp_path):
+    digits = preset("digits")
+    experiment = replace(digits, data=DataConfig(path=str(in_a_folder(tmp_path / "set", TEXTS)), captions="txt"))
+    with pytest.raises(RinError, match="draws by no captions"):
+        train(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_held_out_pictures_may_have_captions_of_their_own(tmp_path):
