@@ -217,7 +217,19 @@ def _last_input(config, condition):
 
 @pytest.mark.parametrize(
     "choice",
-    [0, -3, 1.5, "16", [], [(0.5, 4)], [(1.0, 4), (0.5, 8)], [(0.5, 4), (0.5, 6), (1.0, 8)], [(0.5, 4.0), (1.0, 8)]],
+    [
+        0,
+        -3,
+        1.5,
+        "16",
+        [],
+        [(0.5, 4)],
+        [(1.0, 4), (0.5, 8)],
+        [(0.5, 4), (0.5, 6), (1.0, 8)],
+        [(0.5, 4.0), (1.0, 8)],
+        [(float("nan"), 4), (1.0, 8)],
+        [("half", 4), (1.0, 8)],
+    ],
 )
 def test_what_says_no_number_for_every_time_is_refused(choice):
     with pytest.raises(RinError, match="num_latents"):

@@ -66,8 +66,7 @@ class SamplingArguments:
     @property
     def options(self) -> dict[str, Any]:
         """The same as `TrainedModel.sample` takes it."""
-        counts = None if self.num_latents is None else parse_num_latents(self.num_latents)
-        return {**dataclasses.asdict(self), "num_latents": counts}
+        return {**dataclasses.asdict(self), "num_latents": parse_num_latents(self.num_latents)}
 
 
 def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Arguments | None = None) -> Arguments:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import tyro
 
 from rin.cli.arguments import SamplingArguments, quoted
-from rin.cli.sample import Denoising, parse_classes
+from rin.cli.sample import check_prompt, denoising_of, parse_classes
 from rin.core.distributed import is_first
 from rin.core.errors import RinError
 from rin.core.pixels import to_pictures
 from rin.core.shapes import Examples
-from rin.sampling.outputs import check_output, save, shows_denoising
+from rin.sampling.outputs import check_output, save
 from rin.sampling.pictures import save_image
 from rin.sampling.requests import spread_labels
 from rin.trained_model import TrainedModel, load
@@ -63,9 +63,7 @@ def change(chosen: EditingArguments, how: Callable[..., Examples], **options: An
     labels = _labels(chosen, trained)
     num = len(labels) if labels is not None and chosen.num is None else 1 if chosen.num is None else chosen.num
     check_output(chosen.out, kind.shape, num, 1, None)
-    denoising = None
-    if shows_denoising(chosen.out, kind.shape):
-        denoising = Denoising(trained.diffusion.config.num_steps if sampling.num_steps is None else sampling.num_steps)
+    denoising = denoising_of(chosen.out, trained, sampling)
     changed = how(
         trained, chosen.picture, labels=labels if chosen.prompt is None else chosen.prompt, num=num,
         callback=denoising, **options, **sampling.options,
@@ -83,8 +81,7 @@ def change(chosen: EditingArguments, how: Callable[..., Examples], **options: An
 
 
 def _labels(chosen: EditingArguments, trained: TrainedModel) -> list[int] | None:
-    if chosen.prompt is not None and not trained.kind.caption_length:
-        raise RinError("--prompt is for models that have learned from captions, and this one has not: leave it out")
+    check_prompt(chosen.prompt, trained.kind)
     if chosen.num is not None and chosen.num < 1:
         raise RinError(f"--num {chosen.num}: take 1 or more")
     if chosen.classes is None:

@@ -86,15 +86,12 @@ def _sample(chosen: SampleArguments) -> None:
         raise RinError(f"--num {num}: take 1 or more")
     classes = parse_classes(chosen.classes, trained)
     labels = spread_labels(classes, num) if classes else None
-    if chosen.prompt is not None and not kind.caption_length:
-        raise RinError("--prompt is for models that have learned from captions, and this one has not: leave it out")
+    check_prompt(chosen.prompt, kind)
     columns = num // len(classes) if len(classes) > 1 and num % len(classes) == 0 else None  # one row a class
     num_frames = _num_frames(chosen, kind)
     check_output(chosen.out, kind.shape, num, kind.num_context_frames + num_frames, columns)
     context = _context(chosen, trained, num, labels)
-    denoising = None
-    if shows_denoising(chosen.out, kind.shape):
-        denoising = Denoising(trained.diffusion.config.num_steps if sampling.num_steps is None else sampling.num_steps)
+    denoising = denoising_of(chosen.out, trained, sampling)
     samples = trained.sample(
         labels if chosen.prompt is None else chosen.prompt,
         num,
@@ -145,6 +142,16 @@ def _context(chosen: SampleArguments, trained: TrainedModel, num: int, labels: l
     return None
 
 
+def check_prompt(prompt: str | None, kind: Kind) -> None:
+    """Refuses a caption for a model that reads none.
+
+    Raises:
+        RinError: it does not.
+    """
+    if prompt is not None and not kind.caption_length:
+        raise RinError("--prompt is for models that have learned from captions, and this one has not: leave it out")
+
+
 class Denoising:
     """The clean estimates of all samples at some steps, spread over their run."""
 
@@ -161,6 +168,13 @@ class Denoising:
     def moments(self, num: int) -> list[Pictures]:
         """All samples, of every process, at each of those steps."""
         return [of_all(batches, num) for batches in self._batches.values()]
+
+
+def denoising_of(out: Path, trained: TrainedModel, sampling: SamplingArguments) -> Denoising | None:
+    """What keeps the denoising for a file that shows it; None for any other."""
+    if not shows_denoising(out, trained.kind.shape):
+        return None
+    return Denoising(trained.diffusion.config.num_steps if sampling.num_steps is None else sampling.num_steps)
 
 
 def parse_classes(text: str | None, trained: TrainedModel) -> list[int]:

@@ -1,6 +1,8 @@
 """How many latents each step of sampling works with: the computation of an elastic network, chosen when it is used."""
 
+import itertools
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 from rin.core.errors import RinError
@@ -34,24 +36,28 @@ def check_num_latents(choice: Any) -> None:
     if choice is None or callable(choice) or (type(choice) is int and choice >= 1):
         return
     pairs = list(choice) if isinstance(choice, Sequence) and not isinstance(choice, str) else []
-    fits = all(isinstance(pair, tuple | list) and len(pair) == 2 and type(pair[1]) is int for pair in pairs)
-    times = [pair[0] for pair in pairs] if fits else []
-    if not times or times != sorted(set(times)) or times[0] <= 0 or times[-1] != 1 or min(m for _, m in pairs) < 1:
+    fits = all(
+        isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], Real) and type(pair[1]) is int
+        for pair in pairs
+    )
+    times = [0, *(pair[0] for pair in pairs)] if fits else []
+    rise = all(before < after for before, after in itertools.pairwise(times))  # no NaN does
+    if not pairs or not fits or not rise or times[-1] != 1 or min(m for _, m in pairs) < 1:
         raise RinError(
             f"num_latents {choice!r}: give a whole number, or pairs of a time and a number whose times rise to 1, as "
             "in [(0.5, 16), (1.0, 128)]"
         )
 
 
-def parse_num_latents(text: str) -> NumLatents:
-    """A number as in 32, or pairs as in 0.5:16,1:128.
+def parse_num_latents(text: str | None) -> NumLatents | None:
+    """A number as in 32, or pairs as in 0.5:16,1:128; None stays None.
 
     Raises:
         RinError: it is neither.
     """
     try:
-        if ":" not in text:
-            return int(text)
+        if text is None or ":" not in text:
+            return None if text is None else int(text)
         pairs = [part.split(":") for part in text.split(",")]
         return [(float(end), int(count)) for end, count in pairs]
     except ValueError:

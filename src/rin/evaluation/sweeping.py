@@ -49,9 +49,9 @@ class Way:
     @property
     def options(self) -> dict[str, Any]:
         """The same as `TrainedModel.sample` takes it."""
-        latents = None if self.num_latents is None else parse_num_latents(self.num_latents)
-        return {**{name: value for name, value in asdict(self).items() if name != "average_decay"},
-                "num_latents": latents}  # fmt: skip
+        options = {**asdict(self), "num_latents": parse_num_latents(self.num_latents)}
+        del options["average_decay"]
+        return options
 
     @property
     def evaluations(self) -> list[int | None]:

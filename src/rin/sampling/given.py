@@ -51,7 +51,7 @@ def examples_of(picture: PictureLike, kind: Kind, name: str = "picture") -> Exam
     mode = "RGBA" if image.mode == "P" and image.has_transparency_data else "RGB" if image.mode == "P" else image.mode
     if mode not in _MODES:
         raise RinError(f"{name} is of Pillow's mode {mode}, not of 8 bits: give it as a tensor in [-1, 1]")
-    pixels = np.asarray(image.convert(_MODES.get(mode, mode)))
+    pixels = np.asarray(image.convert(_MODES[mode]))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     channels, height, width = kind.shape
     if pixels.shape != (height, width, channels):
