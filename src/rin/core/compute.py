@@ -10,6 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER
@@ -24,7 +25,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _COMPILED: set[tuple[str, tuple[object, ...]]] = set()
-"""What this process has compiled, for which shapes and numbers."""
+"""What this process has compiled, for which shapes, numbers and texts."""
 
 
 def device() -> torch.device:
@@ -97,7 +98,7 @@ def compiles(choice: Compile, where: torch.device) -> bool:
 
 
 def compiled(function: Callable[Arguments, Result], what: str, graphs: bool = False) -> Callable[Arguments, Result]:
-    """A function through torch.compile, once for each shape of its tensors and each of its other numbers.
+    """A function through torch.compile, once for each shape of its tensors and each of its numbers and texts.
 
     It says so while that takes its time.
 
@@ -117,9 +118,9 @@ def compiled(function: Callable[Arguments, Result], what: str, graphs: bool = Fa
         nonlocal failed
         if failed:
             return function(*args, **kwargs)
-        values = (*args, *kwargs.values())
-        shapes = tuple(value.shape if isinstance(value, Tensor) else value for value in values
-                       if isinstance(value, (Tensor, int)))  # fmt: skip
+        leaves = tree_leaves((args, kwargs))
+        shapes = tuple(leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in leaves
+                       if isinstance(leaf, (Tensor, int, float, str)))  # fmt: skip
         new = (what, shapes) not in _COMPILED
         _COMPILED.add((what, shapes))
         started = time.perf_counter()
