@@ -79,7 +79,7 @@ class Passes(NamedTuple):
     """Latents that they work with; None is the network's own number."""
 
     num_guide_latents: int | None
-    """Those of the pass that guides, under the same condition; None guides by none."""
+    """Latents of the pass that guides, under the same condition; None guides by a pass without the condition."""
 
 
 class Diffusion:

@@ -35,7 +35,7 @@ class Given:
     """Where samples are new, of the data's shape; elsewhere they are the data. None is everywhere."""
 
     num_rounds: int = 1
-    """How often each step but the last is taken where a part is known, going back by fresh noise in between (RePaint's
+    """How often each step is taken where a part is known, going back by fresh noise in between (RePaint's
     resampling), so that the new part comes to agree with the known one."""
 
     to_noise: bool = False

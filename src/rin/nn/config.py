@@ -42,9 +42,9 @@ class RINConfig:
     """Latents m, those for the noise level and the condition among them."""
 
     num_latents_min: int = 0
-    """Fewest latents that the network learns to do with: an elastic one, whose latents are as many at each step of
-    sampling as is asked for. Each update of training draws a number of them, from this to `num_latents`, and works with
-    the first of the learned ones. 0 always takes all, as in the paper."""
+    """Fewest latents that the network learns to work with, so that each step of sampling can have as many as is asked
+    for (an elastic network). Each update of training draws a number from this to `num_latents`, and uses the first of
+    the learned latents. 0 always uses all, as in the paper."""
 
     latent_dim: int = 512
     """Width e of a latent; a multiple of 4 and of `num_heads`, 8 or more."""

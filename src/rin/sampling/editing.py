@@ -76,7 +76,7 @@ def inpaint(
         mask: see `MaskLike`: white, or true, is redrawn.
         labels: what the whole shows: as of `Pipeline.sample`.
         num: how many variants of one picture, each of noise of its own; as many as there are labels, or one, if None.
-        num_rounds: how often each step but the last is taken: 1 puts the known part back alone.
+        num_rounds: how often each step is taken, the last one too: 1 puts the known part back alone.
         **options: seed, num_steps, sampler, guidance and what else `Pipeline.sample` takes.
 
     Returns:
