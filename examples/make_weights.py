@@ -29,7 +29,8 @@ from rin.sampling.requests import spread_labels
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 TRAINING = "training.json"
-"""The runs that weights were trained in, one after the other."""
+"""The runs that weights were trained in, one after the other. `options` is added by hand to those of before a preset
+changed: what makes it again what it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,8 @@ def card(name: str, model: Model, drawing: str, shown: str, runs: list[dict[str,
     """The model card."""
     parameters = num_parameters(rin.preset(name).model)
     trained = "".join(
-        f"\n| {number} | {run['seed']} | {run['updates']:,} of {run['batch_size']} | {run['hours']:.1f} | "
+        f"\n| {number} | {run.get('options', 'none')} | {run['seed']} | {run['updates']:,} of {run['batch_size']} | "
+        f"{run['hours']:.1f} | "
         f"{run['processor']} | {run['torch']} | {list(run['held_out_loss'].values())[-1]:.4f} |"
         for number, run in enumerate(runs, 1)
     )
@@ -169,10 +171,10 @@ Draws {model.draws}. {parameters / 1e6:.2f} M parameters, kept in 16 bits.
 **Data.** {model.data}
 
 **Training.** `python examples/make_weights.py {name}`, which is `rin train {name}`; each further run, with `--further`,
-starts from the weights of the one before.
+starts from the weights of the one before. Where the preset has changed since, options make it what it was.
 
-| run | seed | updates | hours | processor | PyTorch | held-out loss |
-|---|---|---|---|---|---|---|{trained}
+| run | options | seed | updates | hours | processor | PyTorch | held-out loss |
+|---|---|---|---|---|---|---|---|{trained}
 
 **Measured** by the last of these commands:
 
