@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.progress import LOGGER
+from rin.core.progress import LOGGER, progress_bar
 from rin.core.shapes import Examples
 from rin.model_files import CONFIG, read_experiment
 from rin.run_data import check_data, open_run_data
@@ -24,8 +24,11 @@ from rin.trained_model import TrainedModel
 _USUAL = 500
 """Sets that are drawn, if nothing is said."""
 
-_AT_A_TIME = 2**25
-"""Distances between points that are worked out at once."""
+_CHECKED = 200
+"""Drawn sets, and held-out ones, whose nearest is looked for in all that was trained on."""
+
+_AT_A_TIME = 2**20
+"""Distances between points that are worked out at once: as many as a processor's cache holds."""
 
 Sets = Float[Tensor, "b n c"]
 Distances = Float[Tensor, "a b"]
@@ -34,18 +37,20 @@ Distance = Callable[[Examples, Examples], Distances]
 
 def chamfer_distances(sets: Sets, others: Float[Tensor, "others m c"]) -> Float[Tensor, "b others"]:
     """The mean squared distance from each point of a set to the nearest of another, and back again, summed."""
-    rows = max(1, _AT_A_TIME // (sets.shape[1] * others.shape[1]))
-    columns = [
-        torch.cat([_chamfer(part, some) for some in others.split(max(1, rows // len(part)))], 1)
-        for part in sets.split(max(1, min(len(sets), int(rows**0.5))))
-    ]
-    return torch.cat(columns)
+    # |a - b|^2 = (-2 a, |a|^2, 1) (b, 1, |b|^2): all distances between points are one matrix product.
+    squares, other_squares = (x.square().sum(-1, keepdim=True) for x in (sets, others))
+    left = torch.cat([-2 * sets, squares, torch.ones_like(squares)], -1)
+    right = torch.cat([others, torch.ones_like(other_squares), other_squares], -1)
+    at_a_time = max(1, _AT_A_TIME // (sets.shape[1] * others.shape[1]))
+    parts = right.split(at_a_time)
+    with progress_bar("comparing sets", len(sets)) as bar:
+        return torch.stack([torch.cat([_chamfer(one, part) for part in parts]) for one in bar.counted(left)])
 
 
-def _chamfer(sets: Sets, others: Float[Tensor, "others m c"]) -> Float[Tensor, "b others"]:
-    a, b = sets[:, None], others[None]
-    squares = (a.square().sum(-1)[..., None] + b.square().sum(-1)[..., None, :] - 2 * a @ b.mT).clamp(min=0)
-    return squares.amin(3).mean(2) + squares.amin(2).mean(2)
+def _chamfer(left: Float[Tensor, "n k"], right: Float[Tensor, "some m k"]) -> Float[Tensor, "some"]:
+    """Of one set and several; at once, so that the distances between points never leave the cache."""
+    squares = (right.flatten(0, 1) @ left.mT).unflatten(0, right.shape[:2])
+    return squares.amin(2).clamp(min=0).mean(1) + squares.amin(1).clamp(min=0).mean(1)
 
 
 def squared_distances(signals: Examples, others: Float[Tensor, "others ..."]) -> Float[Tensor, "b others"]:
@@ -63,9 +68,10 @@ def earth_movers_distances(sets: Sets, others: Float[Tensor, "others n c"]) -> F
     from scipy.optimize import linear_sum_assignment
 
     found = torch.empty(len(sets), len(others))
-    for row, one in enumerate(sets.double()):
-        for column, costs in enumerate(torch.cdist(one[None], others.double()).numpy()):
-            found[row, column] = float(costs[linear_sum_assignment(costs)].mean())
+    with progress_bar("matching sets", len(sets)) as bar:
+        for row, one in bar.counted(zip(found, sets.double(), strict=True)):
+            for column, costs in enumerate(torch.cdist(one[None], others.double()).numpy()):
+                row[column] = float(costs[linear_sum_assignment(costs)].mean())
     return found
 
 
@@ -141,12 +147,15 @@ def measured_sets(
             found["earth_mover"] = {"num": len(few)} | quality._asdict()
     except ImportError:
         LOGGER.warning("no earth mover's distance, which takes SciPy: pip install scipy")
-    nearest = {name: near(some, training).min(1) for name, some in (("drawn", drawn), ("held_out", reference))}
-    found["nearest_of_training"] = {name: float(one.values.mean()) for name, one in nearest.items()}
+    both = (("drawn", drawn), ("held_out", reference))
+    nearest = {name: near(some[:_CHECKED], training).min(1) for name, some in both}
+    found["nearest_of_training"] = {"num": len(nearest["drawn"].values)} | {
+        name: float(one.values.mean()) for name, one in nearest.items()
+    }
     if asked is not None:
         classes = {"drawn": torch.tensor(asked), "held_out": labels}
         found["class_accuracy"] = {
-            name: float((training_labels[one.indices] == classes[name]).double().mean())
+            name: float((training_labels[one.indices] == classes[name][:_CHECKED]).double().mean())
             for name, one in nearest.items()
         }
     return found
