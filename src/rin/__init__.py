@@ -12,7 +12,7 @@ from rin.experiment import ExperimentConfig
 from rin.nn import RIN, RINConfig
 from rin.presets import preset, preset_names
 from rin.run import train
-from rin.sampling import edit, inpaint, interpolate, invert, save, to_pil
+from rin.sampling import edit, inpaint, interpolate, invert, routing, save, to_pil
 from rin.trained_model import TrainedModel, load
 from rin.training.average import Average
 from rin.training.config import TrainingConfig
@@ -48,6 +48,7 @@ __all__ = [
     "open_data",
     "preset",
     "preset_names",
+    "routing",
     "save",
     "to_floats",
     "to_pictures",

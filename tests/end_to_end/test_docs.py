@@ -134,7 +134,7 @@ def run(command, folder, as_it_is=False, processes=1):
         return
     elif name == "export":
         words[words.index("--out") + 1] = str(made / words[words.index("--out") + 1])
-    elif name in ("edit", "inpaint"):
+    elif name in ("edit", "inpaint", "explain"):
         words += ["--num-steps", "2", "--out", str(made / words[words.index("--out") + 1])]
     elif name in ("sample", "evaluate", "sweep"):
         words = ["features.pt" if word == "inception-v3-compat" else word for word in words]

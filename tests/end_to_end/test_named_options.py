@@ -9,6 +9,7 @@ import pytest
 from rin.cli.arguments import parse
 from rin.cli.edit import EditArguments
 from rin.cli.evaluate import EvaluateArguments
+from rin.cli.explain import ExplainArguments
 from rin.cli.export import ExportArguments
 from rin.cli.info import InfoArguments
 from rin.cli.inpaint import InpaintArguments
@@ -26,6 +27,7 @@ COMMANDS = {
     "inpaint": (InpaintArguments, ["runs/mine", "picture.png", "--mask", "mask.png"]),
     "evaluate": (EvaluateArguments, ["runs/mine"]),
     "sweep": (SweepArguments, ["runs/mine", "--features", "features.pt"]),
+    "explain": (ExplainArguments, ["runs/mine"]),
     "export": (ExportArguments, ["runs/mine"]),
     "prepare": (PrepareArguments, ["path/to/images", "sets/mine", "--size", "64"]),
     "info": (InfoArguments, []),

@@ -24,6 +24,7 @@ Recurrent Interface Networks: train and sample diffusion models of images and vi
   rin inpaint RUN PICTURE       draw the part of a picture anew that is white in --mask
   rin evaluate RUN              measure what a run draws, or pictures from anywhere
   rin sweep RUN                 measure it at many ways to sample: steps, samplers, guidance, averages
+  rin explain RUN               what the latents read while a sample comes about, as a picture
   rin export RUN                the network in ONNX with a sampler in numpy, for programs without PyTorch
   rin status RUN                where a run stands
   rin prepare SOURCE OUT        turn a folder, parquet, tar shards, videos or a Hub name into one memory-mapped set
@@ -35,7 +36,7 @@ Each has --help. In short:
   rin train small-32 --data.path FOLDER-OF-IMAGES --out runs/mine
 """
 
-COMMANDS = ("train", "sample", "edit", "inpaint", "evaluate", "sweep", "export", "status", "prepare", "info")
+COMMANDS = ("train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "export", "status", "prepare", "info")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -96,6 +97,8 @@ def _command(name: str) -> Callable[[list[str]], None]:
         from rin.cli.evaluate import evaluate as command
     elif name == "sweep":
         from rin.cli.sweep import sweep as command
+    elif name == "explain":
+        from rin.cli.explain import explain as command
     elif name == "export":
         from rin.cli.export import export as command
     elif name == "status":

@@ -40,11 +40,18 @@ class Attention(nn.Module):
         self, queries: Float[Tensor, "b queries query_dim"], memory: Float[Tensor, "b memory memory_dim"]
     ) -> Float[Tensor, "b queries query_dim"]:
         """Attends from `queries` to `memory`."""
-        q, k, v = (
-            rearrange(tokens, "b n (heads dim) -> b heads n dim", heads=self.num_heads)
-            for tokens in (self.query(queries), self.key(memory), self.value(memory))
-        )
+        q, k, v = (self._by_head(tokens) for tokens in (self.query(queries), self.key(memory), self.value(memory)))
         return self.out(rearrange(self.attend(q, k, v), "b heads n dim -> b n (heads dim)"))
+
+    def weights(
+        self, queries: Float[Tensor, "b queries query_dim"], memory: Float[Tensor, "b memory memory_dim"]
+    ) -> Float[Tensor, "b heads queries memory"]:
+        """softmax(Q K^T / sqrt(head width)): what `forward` weighs the values by; to look at, it computes them anew."""
+        q, k = self._by_head(self.query(queries)), self._by_head(self.key(memory))
+        return (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1, dtype=torch.float32)  # under bfloat16 too
+
+    def _by_head(self, tokens: Float[Tensor, "b n attention_dim"]) -> Float[Tensor, "b heads n dim"]:
+        return rearrange(tokens, "b n (heads dim) -> b heads n dim", heads=self.num_heads)
 
     def attend(self, q: Queries, k: Memory, v: Memory) -> Queries:
         """softmax(Q K^T / sqrt(head width)) V."""

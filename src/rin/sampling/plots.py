@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -63,28 +63,31 @@ def lines(signals: Float[Tensor, "b channels 1 n"]) -> Pictures:
     return torch.from_numpy(np.stack(drawn)).movedim(3, 1)
 
 
-def scatter(sets: Float[Tensor, "b n numbers"]) -> Pictures:
+def scatter(sets: Float[Tensor, "b n numbers"], colours: UInt8[Tensor, "n 3"] | None = None) -> Pictures:
     """A picture (b 3 side side) of each set, its points in [-1, 1]: x to the right, y up; z towards whoever looks.
 
-    Points of 3 numbers are seen from above and from the side, and the farther ones are paler.
+    Points of 3 numbers are seen from above and from the side, and the farther ones are paler, if no colours are given.
 
     Raises:
         RinError: the points have neither 2 nor 3 numbers.
     """
     if sets.shape[2] not in (2, 3):
         raise RinError(f"points of {sets.shape[2]} numbers cannot be shown, those of 2 and 3 can: take .npz")
-    drawn = [_drawn(points) for points in sets.float().cpu().numpy()]
+    inks = None if colours is None else colours.tolist()
+    drawn = [_drawn(points, inks) for points in sets.float().cpu().numpy()]
     return torch.from_numpy(np.stack(drawn)).movedim(3, 1)
 
 
-def _drawn(points: np.ndarray) -> np.ndarray:
+def _drawn(points: np.ndarray, inks: list[list[int]] | None) -> np.ndarray:
     points = _seen(points) if points.shape[1] == 3 else np.pad(points, ((0, 0), (0, 1)), constant_values=1.0)
     large = SIDE * _FINER
     image = Image.new("RGB", (large, large), (255, 255, 255))
     draw, radius = ImageDraw.Draw(image), _RADIUS * large
-    for x, y, near in points[points[:, 2].argsort()].clip(-1.2, 1.2):
+    for number in points[:, 2].argsort(kind="stable"):
+        x, y, near = points[number].clip(-1.2, 1.2)
         across, down = ((0.5 + place / 2 * (1 - 2 * _MARGIN)) * large for place in (x, -y))
-        colour = tuple((_FAR + (_NEAR - _FAR) * (near + 1) / 2).clip(0, 255).astype(int).tolist())
+        ink = (_FAR + (_NEAR - _FAR) * (near + 1) / 2).clip(0, 255).astype(int).tolist()
+        colour = tuple(ink if inks is None else inks[number])
         draw.ellipse((across - radius, down - radius, across + radius, down + radius), fill=colour)
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
 
