@@ -2,14 +2,23 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from PIL import Image
 
 from rin.cli import main
+from rin.core.errors import RinError
+from rin.core.pixels import to_pictures
+from rin.data import DataConfig, open_data
 from rin.data.config import ClipsConfig
+from rin.data.media_sets import MediaInMemory
+from rin.evaluation.features import feature_network
+from rin.evaluation.reference import measure_reference
+from rin.evaluation.video_distance import clips_to_measure_against, frechet_video_distance
 from rin.evaluation.videos import last_frames
 from rin.sampling.pictures import save_video
 from rin.trained_model import load
@@ -161,18 +170,112 @@ def test_a_saved_model_keeps_how_its_clips_are_cut(predicting, tmp_path, capsys)
         assert words in capsys.readouterr().err
 
 
-def test_real_clips_are_measured_by_a_network_of_the_users(generating, tmp_path, capsys):
+def test_real_clips_are_measured_by_a_network_of_the_users(generating, features, capsys):
+    assert run("evaluate", generating, "--features", features, "--num", "2") == 0
+    assert "Frechet video distance, 2 clips a side" in capsys.readouterr().out
+    assert run("evaluate", generating, "--features", features, "--num", "3") == 2
+    assert "holds 2 clips out" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A feature network for clips of any shape."""
+
     class Features(torch.nn.Module):
         def forward(self, clips: torch.Tensor) -> torch.Tensor:
             return clips.float().mean(dim=(3, 4)).flatten(1)
 
+    path = tmp_path_factory.mktemp("features") / "features.pt"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(Features()).save(str(tmp_path / "features.pt"))
-    assert run("evaluate", generating, "--features", tmp_path / "features.pt", "--num", "2") == 0
-    assert "Frechet video distance, 2 clips a side" in capsys.readouterr().out
-    assert run("evaluate", generating, "--features", tmp_path / "features.pt", "--num", "3") == 2
-    assert "holds 2 clips out" in capsys.readouterr().err
+        torch.jit.script(Features()).save(str(path))
+    return path
+
+
+def as_seen(clips):
+    """What that network makes of clips, one number a channel and frame."""
+    return clips.double().mean(dim=(3, 4)).flatten(1).numpy()
+
+
+def distance_by_scipy(one, other):
+    first, second = np.cov(one.T), np.cov(other.T)
+    root = scipy.linalg.sqrtm(first @ second)
+    return np.square(one.mean(0) - other.mean(0)).sum() + np.trace(first + second - 2 * root.real)
+
+
+def test_clips_are_measured_against_a_set_of_any_size(generating, features, tmp_path, capsys):
+    """More are drawn than the run holds out, and all 24 clips of the set count."""
+    reference, out = generating.parent / "videos", tmp_path / "measures.json"
+    words = ("evaluate", generating, "--features", features, "--reference", reference, "--num", "30", "--out", out)
+    assert run(*words, "--precision", "float32", "--keep-reference", tmp_path / "kept.npz") == 0
+    assert f"Frechet video distance, 30 drawn clips beside 24 of {reference}: " in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert (found["reference"]["count"], found["reference"]["shape"]) == (24, [3, 3, 16, 16])
+    trained, clips = load(generating), open_data(DataConfig(path=str(reference), num_held_out=0), (3, 3, 16, 16))
+    real, labels = clips.training.get(torch.arange(24))
+    drawn = to_pictures(trained.sample(labels[torch.arange(30) % 24].tolist(), 30, precision="float32"))
+    expected = distance_by_scipy(as_seen(drawn), as_seen(real))
+    assert found["frechet_video_distance"] == pytest.approx(expected, rel=1e-3)
+    assert run(*words[:5], tmp_path / "kept.npz", "--num", "30", "--out", out) == 0
+    kept = json.loads(out.read_text())
+    assert kept["reference"]["pixels_sha256"] == found["reference"]["pixels_sha256"]
+
+
+def test_predictions_go_on_from_the_clips_of_the_reference(predicting, features, tmp_path, monkeypatch):
+    for number in range(5):
+        for frame in range(12):
+            path = tmp_path / "sequences" / f"clip_{number}" / f"{frame}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (50 * number + frame, 0, 0)).save(path)
+    trained, network = load(predicting), feature_network(str(features), torch.device("cpu"))
+    given = []
+
+    def sample(_, num, *, context, first):
+        given.extend((first + place, int(clip[0, 0, 0, 0])) for place, clip in enumerate(to_pictures(context)))
+        return torch.zeros(num, 3, 8, 32, 32)
+
+    monkeypatch.setattr(trained, "sample", sample)
+    monkeypatch.setattr("rin.evaluation.video_distance.PART", 2)
+    for num, expected in ((7, [0, 50, 100, 150, 200, 0, 50]), (2, [0, 100])):
+        given.clear()
+        reference, conditions = clips_to_measure_against(
+            trained, predicting, str(tmp_path / "sequences"), "train", network, num, 64
+        )
+        frechet_video_distance(trained, network, reference, conditions, num)
+        assert given == list(enumerate(expected))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--reference", "VIDEOS"), "clips are measured through a network, with --features FILE"),
+        (("--features", "FEATURES", "--reference", "VIDEOS", "--num", "1"), "needs 2 clips or more"),
+        (("--features", "FEATURES", "--reference", "OTHER"), "is of clips (3, 4, 16, 16), and this model's are (3, 3,"),
+        (("--features", "FEATURES", "--reference", "nowhere"), "no such folder, file or known set"),
+    ],
+)  # fmt: skip
+def test_a_reference_that_does_not_fit_is_one_line(generating, features, tmp_path, capsys, words, said):
+    clips = MediaInMemory(torch.zeros(4, 3, 4, 16, 16, dtype=torch.uint8), torch.zeros(4).long(), ())
+    network = feature_network(str(features), torch.device("cpu"))
+    measure_reference(clips, network, 4, {"set": "zeros"}).save(tmp_path / "other.npz")
+    places = {"VIDEOS": generating.parent / "videos", "FEATURES": features, "OTHER": tmp_path / "other.npz"}
+    assert run("evaluate", generating, *(places.get(word, word) for word in words)) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert len([line for line in told.splitlines() if line.startswith("rin: ")]) == 1
+
+
+def test_clips_of_other_classes_are_not_gone_on_from(predicting, features):
+    trained = load(predicting)
+    trained.kind = replace(trained.kind, num_classes=2)
+    trained.class_names = ("cat", "dog")
+    network = feature_network(str(features), torch.device("cpu"))
+    clips = torch.zeros(4, 3, 12, 32, 32, dtype=torch.uint8)
+    for names, said in (((), "have no classes"), (("cat", "cow"), "a class 'cow' that this model does not have")):
+        conditions = MediaInMemory(clips, torch.zeros(4).long(), names)
+        reference = measure_reference(conditions, network, 4, {})
+        with pytest.raises(RinError, match=said):
+            frechet_video_distance(trained, network, reference, conditions, 4)
 
 
 def test_what_cannot_be_measured_is_one_line(generating, tmp_path, capsys):

@@ -67,6 +67,9 @@ def workspace(tmp_path_factory):
             path = folder / "path/to" / name / "abcde"[number % 5] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(torch.randint(256, (32, 32, 3), generator=levels).byte().numpy()).save(path)
+    (folder / "path/to/deep").mkdir()
+    for number in range(24):
+        Image.fromarray(np.full((32, 32), 2000 * number, np.uint16)).save(folder / f"path/to/deep/{number}.png")
     (folder / "path/to/cifar10-parquet").mkdir()
     encoded = [
         {"bytes": path.read_bytes(), "path": None} for path in sorted((folder / "path/to/images").rglob("*.png"))
@@ -78,6 +81,10 @@ def workspace(tmp_path_factory):
     for number in range(10):
         save_video(frames, folder / "path/to/videos" / f"{number}.mp4", 8.0)
     shutil.copy(folder / "path/to/videos/0.mp4", folder / "clip.mp4")
+    for number in range(64):
+        path = folder / "path/to/sequences" / f"clip_{number // 32}" / f"frame_{number % 32:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (3 * number, 0, 0)).save(path)
     Image.fromarray(torch.randint(256, (32, 32, 3), generator=levels).byte().numpy()).save(folder / "picture.png")
     Image.fromarray((np.indices((32, 32)).sum(axis=0) % 32 > 15).astype(np.uint8) * 255).save(folder / "mask.png")
     torch.jit.script(Mean()).save(str(folder / "features.pt"))
@@ -93,6 +100,8 @@ def workspace(tmp_path_factory):
         "rin train moving-shapes --out runs/shapes",
         "rin train kinetics-600 --data.path path/to/videos --out runs/clips",
         "rin train small-32 --data.path path/to/arrays.npz --out runs/arrays",
+        "rin train small-32 --data.path path/to/deep --data.bits 16 --model.shape 1 32 32 --model.num-classes 0 "
+        "--out runs/deep",
         "rin train small-32 --data.path path/to/images --diffusion.label-drop-rate 0.1 --model.num-latents-min 8 "
         "--out runs/elastic",
         "rin sweep runs/elastic --features features.pt --num-latents 8 48",

@@ -31,7 +31,8 @@ from rin.evaluation.images import (
 )
 from rin.evaluation.quality import table
 from rin.evaluation.sets import describe_sets, measured_sets
-from rin.evaluation.videos import USUAL_BATCH, frechet_video_distance, measured_shapes
+from rin.evaluation.video_distance import clips_to_measure_against, frechet_video_distance
+from rin.evaluation.videos import USUAL_BATCH, measured_shapes
 from rin.model_files import CONFIG, model_folder, read_experiment
 from rin.sampling.pictures import save_image
 from rin.trained_model import TrainedModel, load
@@ -56,7 +57,7 @@ class EvaluateArguments:
 
     Clips of a run on moving-shapes: how far each predicted shape is from where it must be, by frame, beside the same
     of copying the last given frame and of going on without bounces. With --features: the Frechet video distance (FVD)
-    to held-out clips.
+    to held-out clips, or to a reference set of any size.
 
     Pictures of a run on the generated set captions: how many show what their sentence says.
 
@@ -78,8 +79,8 @@ class EvaluateArguments:
     DINOv2."""
 
     reference: str | None = None
-    """What pictures are measured against: a set, as --data.path has it, or an .npz that --keep-reference wrote or that
-    has mu and sigma; what the run was trained on if absent."""
+    """What pictures or clips are measured against: a set, as --data.path has it, or an .npz that --keep-reference wrote
+    or that has mu and sigma; if absent what the run was trained on, and of clips what it holds out."""
 
     reference_split: str = "train"
     """The split of that set."""
@@ -150,9 +151,12 @@ def _evaluate(chosen: EvaluateArguments) -> None:
 def _of_clips(
     chosen: EvaluateArguments, trained: TrainedModel, network: FeatureNetwork | None
 ) -> tuple[dict[str, Any], list[str]]:
-    for name in ("reference", "keep_reference", "shape", "keep", "neighbours"):
+    for name in ("shape", "keep", "neighbours"):
         if getattr(chosen, name) is not None:
             raise RinError(f"--{name.replace('_', '-')} is for pictures, and this model draws clips: leave it out")
+    for name in ("reference", "keep_reference"):
+        if network is None and getattr(chosen, name) is not None:
+            raise RinError(f"--{name.replace('_', '-')}: clips are measured through a network, with --features FILE")
     if len(chosen.average_decays) > 1:
         raise RinError("--average-decays: of clips, give one")
     run, options, num = model_folder(chosen.run), chosen.sampling.options, _CLIPS if chosen.num is None else chosen.num
@@ -166,14 +170,33 @@ def _of_clips(
     results: dict[str, Any] = {"run": chosen.run, "num": num, **sampling_protocol(trained, options)}
     lines: list[str] = []
     if network is not None:
-        distance = frechet_video_distance(trained, run, network, num, **options)
-        results["frechet_video_distance"] = distance
-        lines.append(f"Frechet video distance, {num} clips a side: {distance:.4g}")
+        found, line = _video_distance(chosen, trained, network, num)
+        results |= found
+        lines.append(line)
     if network is None or of_shapes:
         shapes = measured_shapes(trained, run, num, chosen.frames, **options)
         results["moving_shapes"] = shapes.to_json()
         lines.append(shapes.describe())
     return results, lines
+
+
+def _video_distance(
+    chosen: EvaluateArguments, trained: TrainedModel, network: FeatureNetwork, num: int
+) -> tuple[dict[str, Any], str]:
+    options = chosen.sampling.options
+    reference, conditions = clips_to_measure_against(
+        trained, model_folder(chosen.run), chosen.reference, chosen.reference_split, network, num,
+        chosen.sampling.batch_size or USUAL_BATCH,
+    )  # fmt: skip
+    if chosen.keep_reference is not None and is_first():
+        reference.save(chosen.keep_reference)
+    distance = frechet_video_distance(trained, network, reference, conditions, num, **options)
+    sides = f"{num} clips a side"
+    if chosen.reference is not None:
+        count = reference.description["count"]
+        sides = f"{num} drawn clips beside {'those' if count is None else count} of {printable(chosen.reference)}"
+    found = {"reference": dict(reference.description), "features": dict(network.description)}
+    return {"frechet_video_distance": distance, **found}, f"Frechet video distance, {sides}: {distance:.4g}"
 
 
 def _of_sets(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict[str, Any], list[str]]:

@@ -114,8 +114,8 @@ class DataConfig:
 
     path: str = "digits"
     """"digits" (built in), a set made by `rin prepare`, a folder of images, a parquet or tar file or a folder of them,
-    or a Hub name "owner/name". For models of clips "moving-shapes" (generated), a folder of videos, or any of the
-    others with videos in it."""
+    or a Hub name "owner/name". For models of clips "moving-shapes" (generated), a video, a folder of videos or of
+    image sequences (clip_a/frame_0001.png), or any of the others with videos in it."""
 
     split: str = "train"
     """The split to train on, of a set that has several: parquet or tar files, a prepared set, the Hub."""
@@ -148,6 +148,10 @@ class DataConfig:
     value_range: tuple[float, float] | None = None
     """The least and the largest value of grey pictures of more than 8 bits, black and white, as in 0 4095 or -1024
     3071; if absent what each file declares by its tags, or else by its type. A picture with other values is refused."""
+
+    bits: int = 8
+    """Bits that pictures are decoded to, 8 or 16: of 16, what is drawn is written in 16 bits, too, and value_range is
+    that of colours as well."""
 
     memory_gib: float = changeable(4.0)
     """Sets of at most this size, decoded, are kept in memory; pictures of larger ones are decoded when needed."""
@@ -186,6 +190,8 @@ class DataConfig:
             raise RinError(f"pictures_rate is {self.pictures_rate}: give a share of the updates from 0 to below 1")
         if self.value_range is not None and not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
             raise RinError(f"value_range is {self.value_range}: give the least value and the largest, as in 0 4095")
+        if self.bits not in (8, 16):
+            raise RinError(f"bits is {self.bits}: give 8 or 16")
         if self.num_workers is not None and self.num_workers < 0:
             raise RinError(f"num_workers is {self.num_workers}: give 0 for no processes beside training's, or more")
         if not self.memory_gib >= 0:

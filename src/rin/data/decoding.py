@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -24,6 +24,9 @@ Shape = tuple[int, ...]
 
 Picture = UInt8[Tensor, "c h w"]
 """One image as files hold it, 0 to 255."""
+
+DeepPicture = Float32[Tensor, "c h w"]
+"""One image of more than 8 bits, in [-1, 1]."""
 
 Clip = UInt8[Tensor, "c f h w"]
 """One clip as files hold it, 0 to 255."""
@@ -43,6 +46,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns a picture of each EXIF orientation upright."""
+
+_TIFF = (b"II*\0", b"MM\0*")
+"""How TIFFs begin."""
 
 _PILLOW = re.compile(r"PIL\.")
 """Modules whose warnings are not shown."""
@@ -138,11 +144,11 @@ def decode(source: Source, shape: Shape, value_range: ValueRange | None = None) 
 
 def _read(source: Source, channels: int, side: int, value_range: ValueRange | None) -> Image.Image:
     """The first frame, upright, in `channels`; a large JPEG comes out smaller, though no side goes below `side`."""
-    with _opened(source) as picture:
+    with opened_picture(source) as picture:
         picture.draft(None, (side, side))
         plain = in_eight_bits(picture, value_range) if is_deep_grey(picture) else picture
         plain.load()
-        return in_channels(_upright(plain, _orientation(picture)), channels)
+        return in_channels(upright(plain, picture), channels)
 
 
 def open_upright(source: Path) -> Image.Image:
@@ -151,24 +157,14 @@ def open_upright(source: Path) -> Image.Image:
     Raises:
         BrokenMediaError: it is broken, truncated, empty, in no known format, or not there.
     """
-    with _opened(source) as picture:
+    with opened_picture(source) as picture:
         picture.load()
-        return _upright(picture, _orientation(picture)).copy()
-
-
-def is_deep_grey_file(source: Source) -> bool:
-    """Whether a file, or what is in it, is a grey picture of more than 8 bits; only its header is read.
-
-    Raises:
-        BrokenMediaError: it is no picture that can be opened.
-    """
-    with _opened(source) as picture:
-        return is_deep_grey(picture)
+        return upright(picture, picture).copy()
 
 
 @contextmanager
-def _opened(source: Source) -> Generator[Image.Image]:
-    """A picture opened, and whatever is found wrong with it as a `BrokenMediaError`."""
+def opened_picture(source: Source) -> Generator[Image.Image]:
+    """A picture opened and not yet loaded; whatever is found wrong with it, within too, is a `BrokenMediaError`."""
     source = source.read() if isinstance(source, Piece) else source
     name = printable(source) if isinstance(source, Path) else "a picture in memory"
     _hush_pillow()
@@ -180,13 +176,22 @@ def _opened(source: Source) -> Generator[Image.Image]:
     except BrokenMediaError:
         raise
     except UnidentifiedImageError as error:
-        is_empty = not (source if isinstance(source, bytes) else source.stat().st_size)
-        reason = "it is empty, 0 bytes" if is_empty else "it is in no format that Pillow knows"
-        raise BrokenMediaError(reason, name) from error
+        raise BrokenMediaError(_why_unknown(source), name) from error
     except OSError as error:
         raise BrokenMediaError(error.strerror or str(error), name) from error
     except Exception as error:  # damaged bytes make Pillow raise almost anything
         raise BrokenMediaError(str(error).rstrip(".") or type(error).__name__, name) from error
+
+
+def _why_unknown(source: bytes | Path) -> str:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        begin = file.read(4)
+    if begin in _TIFF:
+        return (
+            "it is a TIFF that is damaged, or of channels or numbers that Pillow does not read: write pictures of "
+            "other channels as arrays, .npy or .npz"
+        )
+    return "it is in no format that Pillow knows" if begin else "it is empty, 0 bytes"
 
 
 def _hush_pillow() -> None:
@@ -203,8 +208,9 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _upright(picture: Image.Image, orientation: int) -> Image.Image:
-    turn = _UPRIGHT.get(orientation)
+def upright(picture: Image.Image, opened: Image.Image) -> Image.Image:
+    """A picture turned upright, by the EXIF data of the file that it was made from."""
+    turn = _UPRIGHT.get(_orientation(opened))
     return picture if turn is None else picture.transpose(turn)
 
 
@@ -217,11 +223,11 @@ def in_channels(picture: Image.Image, channels: int) -> Image.Image:
     return picture.convert(mode)
 
 
-def fitted(picture: Image.Image, shape: Shape, pixel_aspect: float = 1.0) -> Picture:
+def fitted(picture: Image.Image, shape: Shape, pixel_aspect: float = 1.0) -> Picture | DeepPicture:
     """The largest part of the centre that has the proportions of a shape (c, h, w), at that size.
 
     Args:
-        picture: in the mode of c channels.
+        picture: in the mode of c channels, of 8 bits; or of mode F, grey in floats of any range, which it keeps.
         shape: of the answer.
         pixel_aspect: how many times as wide as high the picture's pixels are shown.
     """

@@ -1,4 +1,4 @@
-"""Grey pictures of more than 8 bits, in 8: one rule says which value is black and which is white.
+"""Grey pictures of more than 8 bits: one rule says which value is black and which is white.
 
 The range that a file declares decides: by its tags (a TIFF's SMinSampleValue and SMaxSampleValue, or MinSampleValue and
 MaxSampleValue), or else by its type, 0 to 2**bits - 1 for unsigned whole numbers of up to 16 bits and 0 to 1 for
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from PIL import Image
 
 ValueRange = tuple[float, float]
@@ -28,7 +29,7 @@ _SIGNED = 2
 _ROUNDING = 1e-6
 """How far floats may lie outside, as a share of the range: as far as arithmetic in float32 takes them."""
 
-_OPTION = "--data.value-range (rin prepare: --value-range)"
+OPTION = "--data.value-range (rin prepare: --value-range)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +52,25 @@ class _Kept:
 
 def is_deep_grey(picture: Image.Image) -> bool:
     """Whether a picture just opened has more than 8 bits and no colour, or numbers with a sign."""
-    return picture.mode in ("I", "F") or picture.mode.startswith("I;16") or _tag(picture, _FORMAT_OF_NUMBERS) == _SIGNED
+    return picture.mode in ("I", "F") or picture.mode.startswith("I;16") or is_signed_tiff(picture)
 
 
 def in_eight_bits(picture: Image.Image, given: ValueRange | None) -> Image.Image:
     """A deep grey picture, just opened and not yet loaded, in 8 bits.
 
+    Raises:
+        ValueError: as `grey_levels`.
+    """
+    return Image.fromarray(np.rint(grey_levels(picture, given, 255)).astype(np.uint8))
+
+
+def grey_levels(picture: Image.Image, given: ValueRange | None, white_level: int) -> Float64[np.ndarray, "h w"]:
+    """The levels of a deep grey picture, from 0 for black on, not rounded.
+
     Args:
-        picture: as it was opened.
+        picture: as it was opened, not yet loaded.
         given: the range of its values; None for the one that it declares.
+        white_level: the level of white.
 
     Raises:
         ValueError: it declares no range, or has values outside of it.
@@ -68,20 +79,35 @@ def in_eight_bits(picture: Image.Image, given: ValueRange | None) -> Image.Image
     stored = np.asarray(picture)
     values = (stored if kept.dtype is None else stored.view(kept.dtype)).astype(np.float64)
     if given is not None:
-        kept = replace(kept, range=given, source=_OPTION)
+        kept = replace(kept, range=given, source=OPTION)
         values = np.rint(values / kept.scale) if kept.scale != 1 else values
+    levels = levels_of(values, kept.range, kept.source, white_level)
+    return white_level - levels if kept.zero_is_white else levels
+
+
+def levels_of(
+    values: Float64[np.ndarray, "*any"], value_range: ValueRange | None, source: str, white_level: int
+) -> Float64[np.ndarray, "*any"]:
+    """Values of a picture as levels, from 0 for black on, not rounded.
+
+    Args:
+        values: as its file has them.
+        value_range: black and white; None if nobody says so.
+        source: who says so, or why nobody does.
+        white_level: the level of white.
+
+    Raises:
+        ValueError: there is no range, or there are values outside of it.
+    """
     least, largest = float(values.min()), float(values.max())
     its_own = f"its values go from {least:.7g} to {largest:.7g}"
-    if kept.range is None:
-        raise ValueError(f"{kept.source}, so what is black and white is to be given with {_OPTION}; {its_own}")
-    black, white = kept.range
+    if value_range is None:
+        raise ValueError(f"{source}, so what is black and white is to be given with {OPTION}; {its_own}")
+    black, white = value_range
     slack = _ROUNDING * (white - black)
     if not (black - slack <= least and largest <= white + slack):  # nor is NaN inside
-        raise ValueError(
-            f"{its_own}, and {kept.source} has {black:.7g} to {white:.7g}: give the set's own as {_OPTION}"
-        )
-    levels = ((values - black) / (white - black) * 255).clip(0, 255)
-    return Image.fromarray(np.rint(255 - levels if kept.zero_is_white else levels).astype(np.uint8))
+        raise ValueError(f"{its_own}, and {source} has {black:.7g} to {white:.7g}: give the set's own as {OPTION}")
+    return ((values - black) / (white - black) * white_level).clip(0, white_level)
 
 
 def _kept(picture: Image.Image) -> _Kept:
@@ -102,7 +128,7 @@ def _scale(picture: Image.Image) -> float:
 
 def _kept_by_tags(picture: Image.Image) -> _Kept:
     """How a TIFF keeps its values; its range is that of its tags, and what they leave open that of its type."""
-    bits, is_signed = int(_tag(picture, _BITS) or 1), _tag(picture, _FORMAT_OF_NUMBERS) == _SIGNED
+    bits, is_signed = int(_tag(picture, _BITS) or 1), is_signed_tiff(picture)
     least, largest, source, dtype = 0.0, 2.0**bits - 1, f"its type, unsigned {bits} bits,", None
     if picture.mode == "F":
         largest, source = 1.0, "its type, floats,"
@@ -124,6 +150,16 @@ def _kept_by_tags(picture: Image.Image) -> _Kept:
 
 def _first_tag(picture: Image.Image, tags: tuple[int, ...]) -> float | None:
     return next((value for tag in tags if (value := _tag(picture, tag)) is not None), None)
+
+
+def bits_of_tiff(picture: Image.Image) -> int:
+    """Bits of a number of a TIFF, by its tag; 8 of everything else."""
+    return int(_tag(picture, _BITS) or 8)
+
+
+def is_signed_tiff(picture: Image.Image) -> bool:
+    """Whether it is a TIFF of numbers with a sign."""
+    return _tag(picture, _FORMAT_OF_NUMBERS) == _SIGNED
 
 
 def _tag(picture: Image.Image, tag: int) -> float | None:

@@ -11,8 +11,9 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.seeds import permutation
 from rin.core.shapes import Labels
-from rin.data.decoding import BrokenMediaError, Footage, Medium, Shape, Source, decode
+from rin.data.decoding import BrokenMediaError, DeepPicture, Footage, Medium, Shape, Source, decode
 from rin.data.deep_grey import ValueRange
+from rin.data.deep_pictures import decode_at_16_bits
 
 FileKind = Literal["picture", "video"]
 """What the files of a source hold: models of pictures take the one, models of clips the other."""
@@ -77,6 +78,9 @@ class Encoded:
     value_range: ValueRange | None = None
     """Of grey pictures of more than 8 bits; None for what each of them declares."""
 
+    bits: int = 8
+    """That pictures are decoded to: 8, or 16, which come as floats."""
+
     listing: str = ""
     """A digest of the names, and in tables and tars the sizes, of all that the source holds, in its order; it is the
     same wherever the source lies."""
@@ -87,13 +91,13 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def decode(self, place: int, shape: Shape) -> Medium:
-        """The picture or clip at a place of this set.
+    def decode(self, place: int, shape: Shape) -> Medium | DeepPicture:
+        """The picture or clip at a place of this set, 0 to 255, or of 16 bits in [-1, 1].
 
         Raises:
             BrokenMediaError: it cannot be read.
         """
-        return decoded(self.read(int(self.rows[place])), shape, self.value_range)
+        return decoded(self.read(int(self.rows[place])), shape, self.value_range, self.bits)
 
     def name_at(self, place: int) -> str:
         """What a person calls the picture at a place of this set."""
@@ -119,13 +123,15 @@ class Encoded:
         return RinError(f"cannot read the {self.kind} {self.name_at(place)}: {error.reason}; {way_out}")
 
 
-def decoded(source: Source | Footage, shape: Shape, value_range: ValueRange | None) -> Medium:
+def decoded(source: Source | Footage, shape: Shape, value_range: ValueRange | None, bits: int) -> Medium | DeepPicture:
     """The picture or clip of a row, from what `Encoded.read` gives of it.
 
     Raises:
         BrokenMediaError: it cannot be read.
     """
-    return source.decode(shape) if isinstance(source, Footage) else decode(source, shape, value_range)
+    if isinstance(source, Footage):
+        return source.decode(shape)
+    return (decode if bits == 8 else decode_at_16_bits)(source, shape, value_range)
 
 
 def cut_held_out(whole: Encoded, num_held_out: int) -> tuple[Encoded, Encoded]:

@@ -79,28 +79,26 @@ def open_folder(folder: Path, kind: FileKind = "picture", captions: str = "") ->
     passed over.
 
     Args:
-        folder: which.
+        folder: which; or a single file, as a set of one.
         kind: of files.
         captions: the ending of texts that lie beside them, KEY.txt beside KEY.jpg, in place of classes; empty for none.
 
     Raises:
         RinError: there are none, the sub-folders are splits and not classes, or a text cannot be read.
     """
-    contents = contents_of(folder)
+    contents = contents_of(folder) if folder.is_dir() else Contents(files=[folder])
     paths = [path for path in contents.files if path.suffix.lower() in SUFFIXES[kind]]
     if not paths:
         named = {"picture": ".png, .jpg, .webp", "video": ".mp4, .mkv, .webm"}[kind]
-        passed_over = "".join(f"; {note}" for note in _passed_over(contents, kind))
-        raise RinError(
-            f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it{passed_over}"
-        )
-    first_parts = [path.relative_to(folder).parts for path in paths]
+        others = "".join(f"; {note}" for note in passed_over(contents, kind))
+        raise RinError(f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it{others}")
+    first_parts = [path.relative_to(folder).parts or (path.name,) for path in paths]
     if captions:
         labels, names = _captions_beside(paths, captions.removeprefix("."), contents, printable(folder))
-        notes = _passed_over(contents, kind)
+        notes = passed_over(contents, kind)
     else:
-        labels, names = _by_first_folder(folder, first_parts)
-        notes = [*_passed_over(contents, kind), *_of_folders(folder, contents, first_parts, kind)]
+        labels, names = classes_by_first_folder(folder, first_parts)
+        notes = [*passed_over(contents, kind), *not_used_of_folders(folder, contents, first_parts, kind)]
     return Encoded(
         read=paths.__getitem__,
         name=lambda row: printable(paths[row]),
@@ -113,7 +111,7 @@ def open_folder(folder: Path, kind: FileKind = "picture", captions: str = "") ->
     )
 
 
-def _by_first_folder(folder: Path, places: Sequence[Sequence[str]]) -> tuple[Labels, tuple[str, ...]]:
+def classes_by_first_folder(folder: Path, places: Sequence[Sequence[str]]) -> tuple[Labels, tuple[str, ...]]:
     """The class of each file, -1 for none, and their names; `places` are the parts of the paths."""
     classes: list[str] = []
     if all(len(parts) > 1 for parts in places):
@@ -141,7 +139,7 @@ def _caption(file: Path) -> str:
         raise RinError(f"cannot read the caption {printable(file)}: {error}") from error
 
 
-def _passed_over(contents: Contents, kind: FileKind) -> list[str]:
+def passed_over(contents: Contents, kind: FileKind) -> list[str]:
     """What is no picture, or no video, by its name or its place."""
     others = [path for path in contents.files if path.suffix.lower() not in SUFFIXES[kind]]
     hidden = [path for path in contents.hidden if path.suffix.lower() in SUFFIXES[kind]]
@@ -153,7 +151,7 @@ def _passed_over(contents: Contents, kind: FileKind) -> list[str]:
     return notes
 
 
-def _of_folders(folder: Path, contents: Contents, places: Sequence[Sequence[str]], kind: FileKind) -> list[str]:
+def not_used_of_folders(folder: Path, contents: Contents, places: Sequence[Sequence[str]], kind: str) -> list[str]:
     """Why sub-folders are no classes; `places` are the parts of the paths of what is used."""
     beside = [parts[0] for parts in places if len(parts) == 1]
     inside = {parts[0] for parts in places if len(parts) > 1}

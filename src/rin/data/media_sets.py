@@ -8,11 +8,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from rin.core.progress import progress_bar
-from rin.core.shapes import Labels, Media, Stored
+from rin.core.shapes import Labels, Stored
 from rin.data.broken import BrokenMedia
 from rin.data.decoding import BrokenMediaError, Footage, Shape, Source
 from rin.data.deep_grey import ValueRange
@@ -22,7 +22,7 @@ from rin.data.workers import Asked, Made, made_ahead
 _Source = Source | Footage | BrokenMediaError
 """What a picture or clip is decoded from, or why there is nothing to decode."""
 
-_Decoded = tuple[Media, dict[int, BrokenMediaError]]
+_Decoded = tuple[Stored, dict[int, BrokenMediaError]]
 """Pictures or clips (b ...), and what is wrong with some of them, by their places."""
 
 _SPAN, _SPAN_BYTES = 256, 2**22
@@ -147,18 +147,24 @@ class Decoder:
     """Of each: (c h w) or (c f h w)."""
 
     value_range: ValueRange | None
-    """Of grey pictures of more than 8 bits."""
+    bits: int
+    """Of pictures of more than 8 bits, and the bits that pictures are decoded to."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what is made: floats of 16 bits."""
+        return torch.uint8 if self.bits == 8 else torch.float32
 
     def __call__(self, sources: Sequence[_Source]) -> _Decoded:
         """Those that can be read at their places (b ...), and what is wrong with the others by theirs."""
-        pictures = torch.empty(len(sources), *self.shape, dtype=torch.uint8)
+        pictures = torch.empty(len(sources), *self.shape, dtype=self.dtype)
         into = pictures.numpy()  # PyTorch would start threads of its own in a thread
         broken: dict[int, BrokenMediaError] = {}
         for number, source in enumerate(sources):
             try:
                 if isinstance(source, BrokenMediaError):
                     raise source
-                into[number] = decoded(source, self.shape, self.value_range).numpy()
+                into[number] = decoded(source, self.shape, self.value_range, self.bits).numpy()
             except BrokenMediaError as error:
                 broken[number] = error
         return pictures, broken
@@ -182,7 +188,7 @@ class MediaOnDemand:
         self._groups: list[int] = groups.tolist()
         self._encoded = encoded
         self._broken = BrokenMedia(encoded, skip_broken)
-        self.worker = Decoder(shape, encoded.value_range)
+        self.worker = Decoder(shape, encoded.value_range, encoded.bits)
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -201,7 +207,7 @@ class MediaOnDemand:
         """Begins to read groups that are asked for soon, as many of the first ones as there is memory for."""
         self._encoded.expect([self._groups[group] for group in groups])
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
+    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
         """The pictures (b c ... h w) at some places of the set, and their classes (b), -1 for none.
 
         Raises:
@@ -213,7 +219,7 @@ class MediaOnDemand:
         """What the pictures at some places are decoded from."""
         return [self._source(place) for place in index.tolist()]
 
-    def finish(self, index: Int[Tensor, "b"], made: _Decoded) -> tuple[Media, Labels]:
+    def finish(self, index: Int[Tensor, "b"], made: _Decoded) -> tuple[Stored, Labels]:
         """The pictures and classes, with those that stand in for what is broken.
 
         Raises:
@@ -233,7 +239,7 @@ class MediaOnDemand:
         except BrokenMediaError as error:
             return error
 
-    def _stand_in(self, place: int, error: BrokenMediaError) -> tuple[UInt8[np.ndarray, "c *f h w"], int]:
+    def _stand_in(self, place: int, error: BrokenMediaError) -> tuple[Shaped[np.ndarray, "c *f h w"], int]:
         """The next readable picture after one that is not, and its place."""
         for following in range(place + 1, place + len(self) + 1):
             self._broken.meet(place, error)
@@ -255,7 +261,7 @@ def open_media(
         RinError: a picture cannot be read; if such pictures are passed over, none can or too many cannot.
     """
     images = MediaOnDemand(encoded, shape, skip_broken)
-    if len(encoded.groups) or len(encoded) * math.prod(shape) > memory_gib * 2**30:
+    if len(encoded.groups) or len(encoded) * math.prod(shape) * images.worker.dtype.itemsize > memory_gib * 2**30:
         return images
     return _decode_all(images, num_workers)
 
@@ -282,7 +288,7 @@ def on_device(images: MediaSet, device: torch.device) -> MediaSet:
 
 def _decode_all(images: MediaOnDemand, num_workers: int | None) -> MediaInMemory:
     """All pictures in memory, span by span."""
-    pictures = torch.empty(len(images), *images.shape, dtype=torch.uint8)
+    pictures = torch.empty(len(images), *images.shape, dtype=images.worker.dtype)
     labels = torch.empty(len(images), dtype=torch.int64)
     span = max(1, min(_SPAN, _SPAN_BYTES // math.prod(images.shape)))
     spans = map(Asked, torch.arange(len(images)).split(span))

@@ -8,6 +8,7 @@ from rin.core.values import PICTURES, Values
 from rin.data.arrays import ArrayMedia, kept_in_memory
 from rin.data.config import BUILT_IN, DataConfig
 from rin.data.decoding import Shape, printable
+from rin.data.deep_pictures import values_at_16_bits
 from rin.data.encoded import (
     Encoded,
     cut_held_out,
@@ -71,12 +72,18 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         pictures=None if pictures is None else _at_shape(pictures, (shape[0], *shape[2:]), config),
         pictures_rate=config.pictures_rate if pictures else 0.0,
         identity=identity_of(training, held_out, pictures),
-        values=training.values if isinstance(training, ArrayMedia) else PICTURES,
+        values=_values_of(training, config),
         notes=notes_of(
             [training, held_out, *([] if pictures is None else [pictures])], "caption" if config.captions else "class"
         ),
         num_workers=config.num_workers,
     )
+
+
+def _values_of(training: Encoded, config: DataConfig) -> Values:
+    if isinstance(training, ArrayMedia):
+        return training.values
+    return PICTURES if config.bits == 8 else values_at_16_bits(config.value_range)
 
 
 def with_whole_paths(config: DataConfig) -> DataConfig:

@@ -17,6 +17,7 @@ from rin.data.decoding import printable
 from rin.data.encoded import Encoded, notes_of
 from rin.data.folders import SUFFIXES, files_in
 from rin.data.prepared import CUT_BY, SPLIT_NAME, PreparedMedia, check_frames, size_text
+from rin.data.sequences import Frames
 from rin.data.shard_writing import Preparation
 from rin.data.splits import how_cut, open_splits
 
@@ -59,6 +60,8 @@ class Source:
             if isinstance(source, Cut):
                 digest.update(json.dumps([source.first, source.stride, source.rate]).encode())
                 source = source.video.source
+            if isinstance(source, Frames):
+                digest.update("".join(self.files.get(path, "") for path in source.paths).encode())
             if isinstance(source, Path):
                 digest.update(self.files.get(source, "").encode())
             elif isinstance(source, bytes):
@@ -76,6 +79,9 @@ def open_source(preparation: Preparation) -> Source:
     _, *frames, height, width = preparation.shape
     suffixes = SUFFIXES["video" if frames else "picture"]
     files = _files(preparation.source, suffixes)
+    if frames and not files:  # image sequences
+        suffixes = SUFFIXES["picture"]
+        files = _files(preparation.source, suffixes)
     config = _config(preparation, files)
     splits = _open_splits(preparation, config)
     settings: dict[str, Any] = {

@@ -12,10 +12,12 @@ from rin.core.kind import is_set, is_video
 from rin.data.arrays import are_arrays, open_arrays
 from rin.data.built_in import open_built_in
 from rin.data.config import BUILT_IN, ClipsConfig, DataConfig
-from rin.data.decoding import BrokenMediaError, Footage, Shape, check_shape, is_deep_grey_file, printable
+from rin.data.decoding import BrokenMediaError, Footage, Shape, Source, check_shape, printable
+from rin.data.deep_pictures import is_deep_file
 from rin.data.encoded import Encoded, FileKind
 from rin.data.folders import PICTURE_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, files_in, of_other_kinds, open_folder
 from rin.data.prepared import cut_by, is_prepared, open_split, read_set
+from rin.data.sequences import are_sequences, check_cut_of_sequences, open_sequences
 from rin.data.streaming import streamed_splits
 from rin.data.tables import open_dataset, open_hub, open_parquet, parquet_splits
 from rin.data.tars import open_tars
@@ -38,6 +40,14 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         RinError: there is no such set, or it cannot be read.
     """
     path = Path(os.path.expanduser(config.path))
+    is_prepared_set = os.path.isdir(path) and is_prepared(path)
+    if config.bits != 8 and (
+        config.path in BUILT_IN or is_prepared_set or is_video(shape) or are_arrays(config.path) or config.pictures_path
+    ):
+        raise RinError(
+            f"data.bits is for pictures that are decoded: arrays keep their own, and prepared sets, clips and what is "
+            f"built in have 8: leave it out for {printable(config.path)}"
+        )
     if are_arrays(config.path):
         return open_arrays(config, shape)
     if is_set(shape) and config.path not in BUILT_IN:
@@ -47,7 +57,6 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         )
     if not is_set(shape):
         check_shape(shape)
-    is_prepared_set = os.path.isdir(path) and is_prepared(path)
     if (
         config.value_range
         and not config.pictures_path
@@ -115,21 +124,36 @@ def how_cut(config: DataConfig) -> ClipsConfig:
 
 def _of_range(open_pictures: Callable[[], Encoded], config: DataConfig) -> Encoded:
     """The pictures with the range of their values, and a note of what is black and white by the first of them."""
-    pictures = replace(open_pictures(), value_range=config.value_range)
+    pictures = replace(open_pictures(), value_range=config.value_range, bits=config.bits)
     if not len(pictures) or len(pictures.groups):  # to look at one would read a whole group
         return pictures
     try:
         first = pictures.read(int(pictures.rows[0]))
-        is_deep = not isinstance(first, Footage) and is_deep_grey_file(first)
+        note = "" if isinstance(first, Footage) else _note_of(first, pictures.name_at(0), config)
     except BrokenMediaError:  # it is named when it is decoded
         return pictures
-    note = ""
-    if config.value_range and not is_deep:
-        note = f"data.value_range is for grey pictures of more than 8 bits, and {pictures.name_at(0)} is none"
-    elif is_deep and not config.value_range:
-        note = "grey pictures of more than 8 bits are black to white as each declares, 16 bits from 0 to 65535: "
-        note += "give --data.value-range (rin prepare: --value-range) if theirs is another"
     return replace(pictures, notes=(*pictures.notes, note)) if note else pictures
+
+
+def _note_of(first: Source, name: str, config: DataConfig) -> str:
+    """What becomes of the bits of a set by its first picture; empty if there is nothing to tell.
+
+    Raises:
+        BrokenMediaError: it cannot be opened.
+    """
+    is_grey, is_deep = is_deep_file(first, colour=False), is_deep_file(first, colour=True)
+    if config.bits == 16 and not is_deep:
+        return f"data.bits is 16, and {name} has no more than 8"
+    if config.bits == 8 and config.value_range and not is_grey:
+        return f"data.value_range is for grey pictures of more than 8 bits, and {name} is none"
+    if config.bits == 8 and is_deep and not is_grey:
+        return f"colours of more than 8 bits are read in 8, those of {name} to begin with: --data.bits 16 keeps them"
+    if is_deep and not config.value_range:
+        return (
+            f"{'grey ' if is_grey else ''}pictures of more than 8 bits are black to white as each declares, 16 bits "
+            "from 0 to 65535: give --data.value-range (rin prepare: --value-range) if theirs is another"
+        )
+    return ""
 
 
 def _clips(open_videos: Callable[[], Encoded], config: DataConfig, shape: Shape) -> Encoded:
@@ -147,8 +171,12 @@ def _splits_of_file(path: Path, config: DataConfig, kind: FileKind) -> dict[str,
         return {config.split: partial(open_tars, [path], config.labels, config.column, config.captions)}
     if ending == ".tar":
         raise _no_videos_in_tars(path)
+    if ending in VIDEO_SUFFIXES and kind == "video":
+        if config.column:
+            raise _no_columns(config)
+        return {config.split: partial(open_folder, path, kind, config.captions)}
     if kind == "video":
-        raise RinError(f"{printable(path)} is a single file: give a folder of videos, or a .parquet file")
+        raise RinError(f"{printable(path)} is no video by its name: give one, a folder of videos, or a .parquet file")
     raise RinError(f"{printable(path)} is a single file: give a folder of images, a .parquet or a plain .tar file")
 
 
@@ -167,10 +195,13 @@ def _splits_of_folder(folder: Path, config: DataConfig, kind: FileKind) -> dict[
         raise RinError(f"{printable(compressed[0])} is compressed: unpack it, or make a plain .tar of it")
     if tars or parquet:
         return _splits_of_tables(folder, files, config, kind)
-    if not has_any:
-        _refuse_the_other_kind(folder, files, kind)
     if config.column:
         raise _no_columns(config)
+    if not has_any and kind == "video" and are_sequences(folder, files):
+        check_cut_of_sequences(folder, config.clips.rate, config.captions)
+        return {config.split: partial(open_sequences, folder)}
+    if not has_any:
+        _refuse_the_other_kind(folder, files, kind)
     return {config.split: partial(open_folder, folder, kind, config.captions)}
 
 
@@ -208,7 +239,10 @@ def _refuse_the_other_kind(folder: Path, files: list[Path], kind: FileKind) -> N
             "height and width to --model.shape (rin prepare: --frames)"
         )
     if kind == "video" and endings & PICTURE_SUFFIXES:
-        raise RinError(f"{printable(folder)} holds pictures and no videos, and {_TAKES_CLIPS}: give a folder of videos")
+        raise RinError(
+            f"{printable(folder)} holds pictures and no videos, and {_TAKES_CLIPS}: give a "
+            "folder of videos, or one with a folder of numbered pictures for each clip, clip_a/frame_0001.png"
+        )
 
 
 def _no_videos_in_tars(path: Path) -> RinError:

@@ -15,6 +15,7 @@ from rin.data.cutting import Cut, FirstClip, cut
 from rin.data.decoding import BrokenMediaError, Footage, Source
 from rin.data.encoded import Encoded
 from rin.data.identity import digest_of
+from rin.data.sequences import Frames
 from rin.data.videos import Video, look_into, overlap_of, span_of
 
 _NUM_NAMED = 5
@@ -25,7 +26,7 @@ def all_clips(videos: Encoded, num_frames: int, config: ClipsConfig, skip_broken
     """The clips of so many frames in all videos of a set, in its order, each of its video's class.
 
     Args:
-        videos: whose rows give files or their bytes.
+        videos: whose rows give files or their bytes, or the frames of image sequences.
         num_frames: of a clip.
         config: how they are cut.
         skip_broken: whether videos that cannot be opened are passed over; otherwise the first of them is an error.
@@ -42,6 +43,7 @@ def all_clips(videos: Encoded, num_frames: int, config: ClipsConfig, skip_broken
             "take clips of fewer frames, a smaller clips.stride or a higher clips.rate"
         )
     _tell_of_short_ones(videos, short, span_of(num_frames, config))
+    are_frames = bool(len(videos)) and isinstance(_read(videos, 0), Frames)
     ends = torch.tensor(counts, dtype=torch.int64).cumsum(0)
     of_video = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
     places = of_video.tolist()
@@ -53,10 +55,15 @@ def all_clips(videos: Encoded, num_frames: int, config: ClipsConfig, skip_broken
         return cut(replace(video, source=source), row - int(ends[place]) + counts[place], num_frames, config)
 
     def read(row: int) -> Footage:
-        return clip_at(row, _read(videos, places[row]))
+        source = _read(videos, places[row])
+        if not isinstance(source, Frames):
+            return clip_at(row, source)
+        begun = clip_at(row, b"")
+        return source.part(begun.first, begun.stride, num_frames)
 
     def name(row: int) -> str:
-        return f"{videos.name_at(places[row])} at {clip_at(row, b'').seconds:.2f} s"
+        begun, source = clip_at(row, b""), videos.name_at(places[row])
+        return f"{source} from frame {begun.first + 1}" if are_frames else f"{source} at {begun.seconds:.2f} s"
 
     return Encoded(
         read=read,
@@ -87,7 +94,8 @@ def _look_into_all(videos: Encoded, skip_broken: bool) -> tuple[list[Video | Non
 
     def look(place: int) -> Video | None:
         try:
-            return replace(look_into(_read(videos, place)), source=b"")
+            source = _read(videos, place)
+            return source.looked_into() if isinstance(source, Frames) else replace(look_into(source), source=b"")
         except BrokenMediaError as error:
             broken.meet(place, error)
             return None
@@ -105,8 +113,9 @@ def _look_into_all(videos: Encoded, skip_broken: bool) -> tuple[list[Video | Non
     return looked_into, broken.names
 
 
-def _read(videos: Encoded, place: int) -> Source:
-    return _content(videos.read(int(videos.rows[place])))
+def _read(videos: Encoded, place: int) -> Source | Frames:
+    source = videos.read(int(videos.rows[place]))
+    return source if isinstance(source, Frames) else _content(source)
 
 
 def _content(source: Source | Footage) -> Source:

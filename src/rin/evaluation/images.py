@@ -17,6 +17,7 @@ from rin.core.pixels import to_pictures
 from rin.core.progress import LOGGER
 from rin.core.shapes import Pictures
 from rin.data import DataConfig, MediaSet, open_data
+from rin.data.arrays import are_arrays
 from rin.data.config import BUILT_IN
 from rin.data.media_sets import in_turn
 from rin.data.prepared import is_prepared
@@ -241,6 +242,7 @@ def reference_of(
         data = DataConfig(path=path, split=split, num_held_out=0, labels=False)
         if experiment is not None and not (path in BUILT_IN or is_prepared(Path(os.path.expanduser(path)))):
             data = dataclasses.replace(data, value_range=experiment.data.value_range)  # its pictures and these alike
+            data = data if are_arrays(path) else dataclasses.replace(data, bits=experiment.data.bits)
         description = {"set": path, "split": split}
     elif experiment is None:
         raise RinError("no set to measure against is known: give one with --reference")

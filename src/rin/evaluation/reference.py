@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.files import written_whole
+from rin.core.kind import is_image
 from rin.core.npz import Claim, read_npz
 from rin.core.pixels import to_pictures
 from rin.core.progress import progress_bar
@@ -117,10 +118,10 @@ class Reference:
 def measure_reference(
     media: MediaSet, network: FeatureNetwork, batch_size: int, description: Mapping[str, Any]
 ) -> Reference:
-    """Takes the features of a whole set of pictures, in bounded memory.
+    """Takes the features of a whole set of pictures or clips, in bounded memory.
 
     Args:
-        media: the pictures.
+        media: the pictures, or the clips.
         network: what makes features of them.
         batch_size: pictures at a time.
         description: which set it is.
@@ -135,7 +136,8 @@ def measure_reference(
         for asked, (examples, _) in in_turn(media, map(Asked, torch.arange(len(media)).split(batch_size))):
             pictures = to_pictures(examples)
             pixels.update(pictures.cpu().numpy().tobytes())
-            steps.update(pictures)
+            if is_image(media.shape):
+                steps.update(pictures)
             features = network(pictures)
             statistics = statistics or FeatureStatistics(features.shape[1])
             kept.update(features.float())

@@ -16,8 +16,6 @@ from rin.data.cutting import cut
 from rin.data.decoding import BrokenMediaError
 from rin.data.media_sets import MediaSet
 from rin.data.videos import look_into
-from rin.evaluation.features import FeatureNetwork
-from rin.evaluation.frechet import feature_statistics, frechet_distance
 from rin.experiment import ExperimentConfig
 from rin.model_files import read_experiment
 from rin.run_data import held_out_of
@@ -64,7 +62,7 @@ def check_pictures(run: Path, num_frames: int) -> None:
     if not (run / checkpoint.FOLDER).is_dir():
         LOGGER.warning("one frame is drawn as a picture, which means something only if the model has learned from some")
         return
-    data = _experiment(run).data
+    data = experiment_of(run).data
     if not (data.pictures_path and data.pictures_rate):
         raise RinError(
             f"one frame is drawn as a picture, and {run} has learned from clips alone: take 2 to {num_frames} frames, "
@@ -86,7 +84,7 @@ def held_out_frames(trained: TrainedModel, run: Path, num: int, labels: Sequence
     """
     way_out = "give a video to go on from, with --context"
     try:
-        held_out = _held_out(run)
+        held_out = held_out_clips(run)
     except RinError as error:
         raise RinError(f"{error}; or {way_out}") from error
     if not len(held_out):
@@ -117,7 +115,7 @@ def measured_shapes(
     Raises:
         RinError: it is no run on moving-shapes, or one that goes on from no frames.
     """
-    experiment, kind = _experiment(run), trained.kind
+    experiment, kind = experiment_of(run), trained.kind
     shapes, (_, length, *canvas) = experiment.data.moving_shapes, kind.data_shape
     if shapes is None or not kind.num_context_frames:
         raise RinError(
@@ -131,46 +129,21 @@ def measured_shapes(
     return measure_shapes(to_pictures(drawn), scenes, kind.num_context_frames)
 
 
-def frechet_video_distance(
-    trained: TrainedModel, run: Path, network: FeatureNetwork, num: int, **options: Any
-) -> float:
-    """The Frechet distance between held-out clips and as many drawn ones, context frames among both (FVD).
-
-    Drawn clips have the classes and the context frames of the held-out ones; all are in 8 bits.
-
-    Args:
-        trained: the run's model.
-        run: its folder.
-        network: makes features of clips.
-        num: clips of each.
-        **options: of `TrainedModel.sample`.
+def held_out_clips(run: Path) -> MediaSet:
+    """The clips that a run holds out.
 
     Raises:
-        RinError: the run holds fewer clips out, or the network does not fit.
+        RinError: it is no run, or its data cannot be read or are others now.
     """
-    kind, held_out = trained.kind, _held_out(run)
-    batch_size = options.get("batch_size") or USUAL_BATCH
-    if not 2 <= num <= len(held_out):
-        raise RinError(f"--num {num}: the run holds {len(held_out)} clips out, take 2 to as many of them")
-    clips, labels = held_out.get(torch.arange(num))
-    clips = to_pictures(clips)
-    of_held_out = feature_statistics(clips.split(batch_size), network)  # first, to know soon whether the network fits
-    context = clips[:, :, : kind.num_context_frames] if kind.num_context_frames else None
-    drawn = to_pictures(
-        trained.sample(
-            labels.tolist() if kind.num_classes else None, num,
-            context=None if context is None else to_floats(context), **options,
-        )
-    )  # fmt: skip
-    drawn = drawn if context is None else torch.cat([context, drawn], dim=2)
-    return frechet_distance(feature_statistics(drawn.split(batch_size), network), of_held_out)
+    return held_out_of(run, experiment_of(run))
 
 
-def _held_out(run: Path) -> MediaSet:
-    return held_out_of(run, _experiment(run))
+def experiment_of(run: Path) -> ExperimentConfig:
+    """What a run was begun as.
 
-
-def _experiment(run: Path) -> ExperimentConfig:
+    Raises:
+        RinError: it is no run.
+    """
     experiment = read_experiment(run)
     if experiment is None:
         raise RinError(f"{run} is no run: its data and what it holds out are not known")

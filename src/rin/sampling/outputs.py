@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import UInt16
 from PIL import Image
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from rin.sampling.pictures import (
     grid,
     playing,
     save_animation,
+    save_deep_image,
     save_image,
     save_video,
     sheet_size,
@@ -110,8 +112,8 @@ def save(
         denoising: all samples at some steps on the way, for a .gif of images.
         num_context: how many of a clip's frames, the first ones, are context.
         fps: frames a second of .gif and .mp4.
-        values: what the numbers of the data mean, in which an .npz has them; if None 8 bits, and of sets floats in
-            [-1, 1]. The other formats have 8 bits.
+        values: what the numbers of the data mean, in which an .npz has them, and a folder of images where they are
+            unsigned of 16 bits; if None 8 bits, and of sets floats in [-1, 1]. All else is in 8 bits.
 
     Raises:
         RinError: the samples are neither, the ending is none of these, or the place cannot be written.
@@ -132,7 +134,8 @@ def save(
         given = {"num_given": np.array(num_context)} if are_clips else {}
         _save_arrays({"images": np.moveaxis((values or PICTURES).to_data(samples), 1, -1)} | given, labels, path)
     elif not ending:
-        _save_folder(media, labels, class_names, path)
+        is_deep = (values or PICTURES).dtype == "uint16" and not are_clips
+        _save_folder((values or PICTURES).to_data(samples) if is_deep else media, labels, class_names, path)
     elif are_clips:
         _save_clips(bordered(media, num_context), columns, fps, path)
     elif ending == _ANIMATION:
@@ -199,8 +202,13 @@ def _save_clips(clips: Clips, columns: int | None, fps: float, path: Path) -> No
         save_video(playing(clips, columns), path, fps)
 
 
-def _save_folder(media: Media, labels: Sequence[int] | None, class_names: Sequence[str], path: Path) -> None:
+def _save_folder(
+    media: Media | UInt16[np.ndarray, "b c h w"], labels: Sequence[int] | None, class_names: Sequence[str], path: Path
+) -> None:
     for place, (folder, sample) in enumerate(zip(_folders(labels, len(media), class_names, path), media, strict=True)):
+        if isinstance(sample, np.ndarray):
+            save_deep_image(sample, folder / f"{place:06d}.png")
+            continue
         if not is_video(sample.shape):
             save_image(sample[None], folder / f"{place:06d}.png")
             continue

@@ -2,6 +2,8 @@
 
 import io
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import Image
 from torch import Tensor
 
@@ -25,6 +27,7 @@ Sheet = UInt8[Tensor, "1 colours down across"]
 _GAP = 0.125  # between pictures, over their side
 _GREY = 128  # of the gap: neither paper nor ink
 _COLOURS = (1, 3, 4)  # channels that are one picture: grey, colour, colour and opacity
+_PNG_COLOURS = {1: 0, 3: 2, 4: 6}  # what PNG calls grey, colour, colour and opacity
 _SMALLEST_SIDE = 48  # pictures are enlarged to at least this, pixel by pixel
 
 
@@ -128,6 +131,28 @@ def save_image(pictures: Pictures, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         to_image(pictures).save(path)
     except (OSError, ValueError) as error:
+        raise RinError(f"cannot write {path}: {error}") from error
+
+
+def save_deep_image(picture: UInt16[np.ndarray, "c h w"], path: Path) -> None:
+    """Writes a picture as a PNG of 16 bits, which Pillow does for grey alone; of 2 channels or more than 4, the first.
+
+    Raises:
+        RinError: the path cannot be written.
+    """
+    shown = picture if len(picture) in _COLOURS else picture[:1]
+    channels, height, width = shown.shape
+    rows = np.zeros((height, 1 + width * channels * 2), np.uint8)  # each begins with the number of its filter, none
+    rows[:, 1:] = np.ascontiguousarray(np.moveaxis(shown, 0, -1), ">u2").view(np.uint8).reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 16, _PNG_COLOURS[channels], 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    ]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    except OSError as error:
         raise RinError(f"cannot write {path}: {error}") from error
 
 

@@ -174,8 +174,21 @@ def test_the_other_kind_of_folder_is_one_line(tmp_path):
         opened(tmp_path / "empty")
     with pytest.raises(RinError, match="digits are pictures"):
         opened("digits")
-    with pytest.raises(RinError, match="single file: give a folder of videos"):
-        opened(tmp_path / "videos" / "a.mp4")
+    with pytest.raises(RinError, match="no video by its name: give one, a folder of videos"):
+        opened(tmp_path / "pictures" / "a.png")
+    with pytest.raises(RinError, match="is a single file: give a folder of images"):
+        opened(tmp_path / "videos" / "a.mp4", (1, 16, 24))
+
+
+def test_a_video_is_a_set_of_its_clips(tmp_path):
+    data = opened(video(tmp_path / "a.mp4", 20), clips={"every": 4})
+    assert all_numbers(data.training) == stretches(0, 4, 8, 12)
+    assert data.training.class_names == ()
+    with pytest.raises(RinError, match=r"a\.mp4 has no columns"):
+        opened(tmp_path / "a.mp4", column="video")
+    (tmp_path / "b.mp4").write_bytes(b"torn")
+    with pytest.raises(RinError, match=r"cannot read the video .*b\.mp4"):
+        opened(tmp_path / "b.mp4")
 
 
 def test_tars_are_for_pictures(tmp_path):
