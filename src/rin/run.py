@@ -25,7 +25,7 @@ from rin.init_from import INIT_FROM, TakenOver, start_from
 from rin.model_files import CONFIG, network_name, stored_model, write_config
 from rin.nn import RIN
 from rin.nn.size import check_fits
-from rin.run_data import IDENTITY, BegunRun, begun_run, no_longer, open_run_data
+from rin.run_data import IDENTITY, BegunRun, begun_run, no_longer, open_run_data, with_condition
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
 from rin.training.checks import check_condition
@@ -96,9 +96,10 @@ def _train(
     provided: tuple[Source, Source | None] | None,
     model: nn.Module | None,
 ) -> TrainedModel:
+    experiment = with_condition(experiment)
     if model is None:
         check_fits(experiment.model)
-    check_condition(experiment.model.kind)
+    check_condition(experiment.model.kind, experiment.data.degrade)
     if experiment.data.captions and not experiment.model.caption_length:  # each text would be a class
         raise RinError(
             f"data.captions is {experiment.data.captions!r}, and the model draws by no captions: give it "
@@ -118,7 +119,7 @@ def _train(
         data = open_run_data(_as_begun(requested, before))
     else:
         data = open_source(*provided, requested.data.num_held_out, requested.model.kind)
-        data = dataclasses.replace(data, num_workers=requested.data.num_workers)
+        data = dataclasses.replace(data, num_workers=requested.data.num_workers, degrade=requested.data.degrade)
     if broken := data.training.num_broken + data.held_out.num_broken:
         LOGGER.warning("passed over because they cannot be read: %d", broken)
     experiment = settle(requested, data)

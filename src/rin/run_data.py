@@ -1,10 +1,11 @@
 """What a run was begun as, and the data that it learns from: opened, and held to be the same."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rin.core.errors import RinError
 from rin.data import MediaSet, OpenedData, open_data
+from rin.data.degrading import parse_degrade
 from rin.data.identity import DataIdentity, changes
 from rin.data.opening import open_held_out
 from rin.experiment import ExperimentConfig, from_dict
@@ -32,6 +33,24 @@ def begun_run(folder: Path) -> BegunRun | None:
     stored = read_config(folder)
     identity = from_dict(DataIdentity, stored[IDENTITY]) if IDENTITY in stored else None
     return BegunRun(experiment, stored["class_names"], identity, stored.get(NETWORK))
+
+
+def with_condition(experiment: ExperimentConfig) -> ExperimentConfig:
+    """The experiment whose model takes the condition pictures that its data make, if any.
+
+    Raises:
+        RinError: its pictures cannot be degraded so, or its model takes condition pictures of another shape.
+    """
+    degradation, model = parse_degrade(experiment.data.degrade), experiment.model
+    if degradation is None:
+        return experiment
+    made = degradation.shape(model.shape)
+    if model.condition_shape not in ((), made):
+        raise RinError(
+            f"model.condition_shape is {model.condition_shape}, and data.degrade {experiment.data.degrade!r} makes "
+            f"{made}: leave model.condition_shape out"
+        )
+    return replace(experiment, model=replace(model, condition_shape=made))
 
 
 def open_run_data(experiment: ExperimentConfig) -> OpenedData:

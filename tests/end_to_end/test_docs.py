@@ -32,6 +32,7 @@ PATCHES = {
     "moving-shapes": 16,
     "moving-shapes-64": 16,
     "points": 1,
+    "digits": 1,
     "captions": 3,
 }
 EVERY_COMMAND, EVERY_ONE_OF_MANY, EVERY_OTHER = (
@@ -87,6 +88,10 @@ def workspace(tmp_path_factory):
         Image.new("RGB", (64, 64), (3 * number, 0, 0)).save(path)
     Image.fromarray(torch.randint(256, (32, 32, 3), generator=levels).byte().numpy()).save(folder / "picture.png")
     Image.fromarray((np.indices((32, 32)).sum(axis=0) % 32 > 15).astype(np.uint8) * 255).save(folder / "mask.png")
+    Image.new("L", (4, 4), 99).save(folder / "low.png")
+    hole = Image.open(folder / "picture.png").convert("RGBA")
+    hole.putalpha(Image.open(folder / "mask.png"))
+    hole.save(folder / "hole.png")
     torch.jit.script(Mean()).save(str(folder / "features.pt"))
     torch.jit.script(Inception()).save(str(folder / "inception-2015-12-05.pt"))
     pixels = torch.randint(256, (24, 32, 32, 3), generator=levels).byte().numpy()
@@ -106,6 +111,9 @@ def workspace(tmp_path_factory):
         "--out runs/elastic",
         "rin sweep runs/elastic --features features.pt --num-latents 8 48",
         "rin train points --out runs/points",
+        'rin train digits --data.degrade "downscale 2" --out runs/larger',
+        'rin train small-32 --data.path path/to/images --data.degrade "mask free-form" --model.num-classes 0 '
+        "--out runs/filled",
         "rin train captions --out runs/captions",
         "rin evaluate samples.npz --features features.pt --reference path/to/images --keep-reference reference.npz",
     ):

@@ -1,10 +1,18 @@
 """Arrays, what their numbers mean, and weights that are taken over."""
 
-from tests.mutants.mutant import Mutant, nn
+from tests.mutants.mutant import Mutant, conditions, nn
 
 ARRAYS, INIT_FROM = "tests/unit/data/test_arrays.py::", "tests/unit/test_init_from.py::"
 
 MUTANTS = [
+    Mutant(
+        "holes-by-steps-of-a-stream",
+        "data/stream.py",
+        "degradation(pictures, Chance(seed, step, places))",
+        "degradation(pictures, Chance(seed, step - first_step, places))",
+        "a hole is a function of (seed, step, place), also of a run that was stopped",
+        (conditions("test_a_resumed_run_ends_as_the_uninterrupted_one"),),
+    ),
     Mutant(
         "classes-of-other-examples",
         "data/arrays.py",

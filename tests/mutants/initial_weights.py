@@ -23,8 +23,8 @@ MUTANTS = [
     Mutant(
         "initial-patch-layer",
         TOKENIZERS,
-        "return values, values // self.channels * self.patch.out_features",
-        "return values, self.patch.out_features",
+        "return values, values // channels * patch.out_features",
+        "return values, patch.out_features",
         "the patch layer has a convolution's fans",
         (nn("test_the_patch_layer_starts_as_a_convolution"),),
     ),

@@ -43,6 +43,10 @@ def clips(name):
     return f"tests/unit/sampling/test_clips.py::{name}"
 
 
+def conditions(name):
+    return f"tests/unit/test_condition_pictures.py::{name}"
+
+
 def processes(name):
     return f"tests/end_to_end/test_processes.py::{name}"
 

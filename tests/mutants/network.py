@@ -8,6 +8,7 @@ from tests.mutants.mutant import (
     RIN,
     TOKENIZERS,
     Mutant,
+    conditions,
     diffusion,
     nn,
     optim,
@@ -67,8 +68,8 @@ MUTANTS = [
     Mutant(
         "mixing-transposed",
         BLOCKS,
-        "interface + self.convolution(grid).flatten(2).mT",
-        "interface + self.convolution(grid).mT.flatten(2).mT",
+        "image + self.convolution(grid).flatten(2).mT",
+        "image + self.convolution(grid).mT.flatten(2).mT",
         "tokens are laid out row by row",
         (nn("test_mixing_adds_a_depthwise_convolution_of_the_normalised_grid_with_zeros_around_it"),),
     ),
@@ -206,7 +207,7 @@ MUTANTS = [
     Mutant(
         "context-positions",
         TOKENIZERS,
-        "self._embed(context, tokens.shape[1])",
+        "self._embed(context, first_slot)",
         "self._embed(context, 0)",
         "context frames have the positions that follow",
         (nn("test_tokens_are_normalised_patches_plus_positions_and_context_has_those_that_follow"),),
@@ -214,10 +215,18 @@ MUTANTS = [
     Mutant(
         "context-first",
         TOKENIZERS,
-        "torch.cat([tokens, self._embed(context, tokens.shape[1])], dim=1)",
-        "torch.cat([self._embed(context, tokens.shape[1]), tokens], dim=1)",
+        "torch.cat([tokens, self.embed_context(context, tokens.shape[1])], dim=1)",
+        "torch.cat([self.embed_context(context, tokens.shape[1]), tokens], dim=1)",
         "context frames stand behind those to predict",
         (nn("test_tokens_are_normalised_patches_plus_positions_and_context_has_those_that_follow"),),
+    ),
+    Mutant(
+        "condition-marker",
+        TOKENIZERS,
+        " + self.positions + self.marker",
+        " + self.positions",
+        "a marker tells the tokens of a condition picture from noisy ones",
+        (conditions("test_tokens_of_the_condition_have_weights_positions_and_a_marker_of_their_own"),),
     ),
     Mutant(
         "padding-in-front",

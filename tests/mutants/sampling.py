@@ -1,6 +1,16 @@
 """Sampling and guidance."""
 
-from tests.mutants.mutant import DIFFUSION, GIVEN, PARAMETRISATION, SAMPLERS, Mutant, diffusion, editing, samplers
+from tests.mutants.mutant import (
+    DIFFUSION,
+    GIVEN,
+    PARAMETRISATION,
+    SAMPLERS,
+    Mutant,
+    conditions,
+    diffusion,
+    editing,
+    samplers,
+)
 
 MUTANTS = [
     # Sampling
@@ -32,10 +42,18 @@ MUTANTS = [
     Mutant(
         "sampling-cold-latents",
         DIFFUSION,
-        "gamma.expand(shape[0]), condition, carried, passes)",
-        "gamma.expand(shape[0]), condition, Carried(), passes)",
+        "gamma.expand(shape[0]), condition, carried, passes, low)",
+        "gamma.expand(shape[0]), condition, Carried(), passes, low)",
         "latents are carried from step to step",
         (diffusion("test_latents_are_carried_from_step_to_step"),),
+    ),
+    Mutant(
+        "consistent-cut-alone",
+        "diffusion/consistency.py",
+        "return moved + up * (bound - moved) - down * (moved + bound)",
+        "return moved",
+        "what the cut at black and white takes from a box's mean is made up for",
+        (conditions("test_consistent_samples_made_smaller_are_the_condition"),),
     ),
     Mutant(
         "sampling-td-ignored",

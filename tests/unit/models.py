@@ -21,6 +21,8 @@ KINDS = {
     "read-only tail": {"compute_depth": (1, 0)},
     "read-only middle": {"compute_depth": (1, 0, 2)},
     "local mixing": {"mixing_size": 3},
+    "condition picture": {"condition_shape": (2, 3, 4)},
+    "condition picture, mixing": {"condition_shape": (1, 4, 4), "mixing_size": 3},
 }
 """What to change in a small network for each kind."""
 
@@ -53,9 +55,8 @@ def inputs(config, batch=2, seed=1):
     embeddings = context = None
     if config.num_condition_tokens:
         embeddings = torch.randn(batch, config.num_condition_tokens, config.condition_dim, generator=draw)
-    if config.num_context_frames:
-        frames = (config.shape[0], config.num_context_frames, *config.shape[2:])
-        context = torch.randn(batch, *frames, generator=draw).clamp(-1, 1)
+    if config.kind.context_shape:
+        context = torch.randn(batch, *config.kind.context_shape, generator=draw).clamp(-1, 1)
     return x, gamma, Condition(labels=labels, embeddings=embeddings, context=context)
 
 

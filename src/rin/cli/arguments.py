@@ -51,6 +51,9 @@ class SamplingArguments:
     """Guidance only at noise levels sigma = sqrt((1 - gamma) / gamma) between these two, as in 0.3 3; at all if
     absent."""
 
+    consistent: bool = False
+    """Of a model that draws from a smaller picture: the mean over each box of pixels is what the picture tells."""
+
     seed: int = 0
     """Of the noise: picture 17 of seed 3 is the same at any --num and --batch-size."""
 

@@ -60,6 +60,8 @@ def change(chosen: EditingArguments, how: Callable[..., Examples], **options: An
     kind, sampling = trained.kind, chosen.sampling
     if not kind.is_image:
         raise RinError(f"this model draws {kind.noun}: change them from Python, where they are tensors")
+    if kind.condition_shape:
+        raise RinError("this model draws from a picture beside: change pictures from Python, where it is the condition")
     labels = _labels(chosen, trained)
     num = len(labels) if labels is not None and chosen.num is None else 1 if chosen.num is None else chosen.num
     check_output(chosen.out, kind.shape, num, 1, None)

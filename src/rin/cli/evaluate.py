@@ -30,6 +30,7 @@ from rin.evaluation.images import (
     sampling_protocol,
 )
 from rin.evaluation.quality import table
+from rin.evaluation.restored import describe_restored, measured_restored
 from rin.evaluation.sets import describe_sets, measured_sets
 from rin.evaluation.video_distance import clips_to_measure_against, frechet_video_distance
 from rin.evaluation.videos import USUAL_BATCH, measured_shapes
@@ -60,6 +61,9 @@ class EvaluateArguments:
     to held-out clips, or to a reference set of any size.
 
     Pictures of a run on the generated set captions: how many show what their sentence says.
+
+    Pictures of a run that draws from smaller ones (data.degrade): PSNR to the held-out pictures that these were made
+    of, beside that of bicubic enlargement.
 
     Sets of points and signals of a run, beside those that it holds out: 1-nearest-neighbour accuracy, coverage and
     minimum matching distance; of sets by the Chamfer distance and, where SciPy is installed, by the earth mover's, of
@@ -136,6 +140,8 @@ def _evaluate(chosen: EvaluateArguments) -> None:
         results, lines = _of_sets(chosen, trained)
     elif trained is not None and network is None and trained.kind.caption_length:
         results, lines = _of_captions(chosen, trained)
+    elif trained is not None and trained.kind.condition_shape:
+        results, lines = _of_restored(chosen, trained)
     elif network is None:
         no_model = "" if trained is not None else f"{chosen.run} is neither a run nor a saved model, and "
         raise RinError(f"{no_model}pictures are measured through a feature network: give one with --features")
@@ -228,6 +234,21 @@ def _of_captions(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict
     found = measured_captions(trained, run, experiment, num, **options)
     results = {"run": chosen.run, **found, **sampling_protocol(trained, options)}
     return results, [printable(chosen.run), describe_captions(found)]
+
+
+def _of_restored(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict[str, Any], list[str]]:
+    for name in ("features", "reference", "keep_reference", "shape", "keep", "neighbours", "frames"):
+        if getattr(chosen, name) is not None:
+            raise RinError(f"--{name.replace('_', '-')} is not for models that draw from a picture: leave it out")
+    if len(chosen.average_decays) > 1:
+        raise RinError("--average-decays: of models that draw from a picture, give one")
+    run, options = model_folder(chosen.run), chosen.sampling.options
+    experiment = read_experiment(run) if (run / checkpoint.FOLDER).is_dir() else None
+    if experiment is None:
+        raise RinError(f"{chosen.run} is no run, whose held-out pictures could be drawn again: give one")
+    found = measured_restored(trained, run, experiment, chosen.num, **options)
+    results = {"run": chosen.run, **found, **sampling_protocol(trained, options)}
+    return results, [printable(chosen.run), describe_restored(found)]
 
 
 def _of_pictures(

@@ -96,6 +96,7 @@ def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
         "example": " x ".join(map(str, config.shape)),
         "patch": "none" if is_set(config.shape) else patch,
         "interface": f"{price.tokens} tokens x {config.interface_dim}",
+        **({"condition picture": " x ".join(map(str, config.condition_shape))} if config.condition_shape else {}),
         "latents": f"{latents} x {config.latent_dim}",
         "compute layers a block": ", ".join(map(str, config.compute_depth)),
         "heads": f"{config.num_heads}, read and write {config.num_read_write_heads}",

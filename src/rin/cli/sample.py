@@ -16,10 +16,12 @@ from rin.core.launch import processes
 from rin.core.pixels import to_floats, to_pictures
 from rin.core.progress import LOGGER
 from rin.core.shapes import Examples, Pictures
+from rin.data.folders import picture_files
 from rin.evaluation.sweeping import CHOSEN, SWEEP, best_within
 from rin.evaluation.videos import check_pictures, held_out_frames, last_frames
 from rin.model_files import model_folder
 from rin.sampling.drawing import num_blocks, of_all
+from rin.sampling.given import conditions_of
 from rin.sampling.outputs import check_output, save, shows_denoising
 from rin.sampling.requests import spread_labels
 from rin.trained_model import TrainedModel, load
@@ -39,6 +41,10 @@ class SampleArguments:
     out: Path = Path("samples.png")
     """.png: a grid; .gif: its denoising; .npz: arrays; without an ending: a folder of pictures. Of clips: .gif and .mp4
     play them, .png is a contact sheet, a folder has their frames."""
+
+    condition: Path | None = None
+    """A picture, or a folder of pictures, to draw from, for models that have learned to: of the size and the channels
+    that they take; each picture of a folder in turn, in natural order."""
 
     context: Path | None = None
     """A video that clips go on from, at its end, each of them its own future; if absent, models that go on from given
@@ -62,7 +68,7 @@ class SampleArguments:
     that rin sweep has measured of this model, and says which."""
 
     num: int | None = None
-    """How many, spread evenly over the classes; if absent 64 pictures or 8 clips."""
+    """How many, spread evenly over the classes; if absent 64 pictures or 8 clips, or one from each of --condition."""
 
     sampling: tyro.conf.OmitArgPrefixes[SamplingArguments] = field(default_factory=SamplingArguments)
     """How they are drawn."""
@@ -81,10 +87,17 @@ def _sample(chosen: SampleArguments) -> None:
     trained = load(chosen.run)
     sampling = chosen.sampling if chosen.budget is None else _within(chosen.budget, chosen, trained)
     kind = trained.kind
-    num = (8 if kind.is_video else 64) if chosen.num is None else chosen.num
+    files = None if chosen.condition is None else picture_files(chosen.condition)
+    conditions = conditions_of(files, kind)
+    usual = (8 if kind.is_video else 64) if conditions is None else len(conditions)
+    num = usual if chosen.num is None else chosen.num
     if num < 1:
         raise RinError(f"--num {num}: take 1 or more")
+    if conditions is not None and num % len(conditions):
+        raise RinError(f"--num {num}: take a multiple of {len(conditions)}, the pictures of --condition")
     classes = parse_classes(chosen.classes, trained)
+    if conditions is not None and chosen.classes is None:
+        classes = []  # nobody knows of which class they are
     labels = spread_labels(classes, num) if classes else None
     check_prompt(chosen.prompt, kind)
     columns = num // len(classes) if len(classes) > 1 and num % len(classes) == 0 else None  # one row a class
@@ -95,6 +108,7 @@ def _sample(chosen: SampleArguments) -> None:
     samples = trained.sample(
         labels if chosen.prompt is None else chosen.prompt,
         num,
+        condition=None if conditions is None else conditions.repeat_interleave(num // len(conditions), dim=0),
         context=context,
         num_frames=num_frames,
         callback=denoising,

@@ -148,6 +148,10 @@ def _sweep(chosen: SweepArguments) -> None:
 def _ways(chosen: SweepArguments, trained: TrainedModel) -> list[Way]:
     if not trained.kind.is_image:
         raise RinError(f"rin sweep measures pictures, and this model draws {trained.kind.noun}")
+    if trained.kind.condition_shape:
+        raise RinError(
+            "rin sweep draws from no picture, as this model does: rin evaluate measures it, one way at a time"
+        )
     config = trained.diffusion.config
     return ways(
         chosen.samplers or (config.sampler,),

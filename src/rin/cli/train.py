@@ -14,6 +14,7 @@ from rin.core.launch import processes
 from rin.experiment import ExperimentConfig, to_dict
 from rin.presets import preset, preset_names
 from rin.run import train as train_run
+from rin.run_data import with_condition
 
 USAGE = """\
 usage: rin train PRESET [--data.path ...] [--training.num-steps ...] [--out runs/x]
@@ -54,7 +55,7 @@ def train(arguments: list[str]) -> None:
     default = TrainArguments(experiment=preset(name), out=Path("runs") / name)
     chosen = parse(TrainArguments, arguments[1:], f"rin train {name}", default)
     if chosen.dry_run:
-        print(json.dumps(to_dict(chosen.experiment), indent=2))
+        print(json.dumps(to_dict(with_condition(chosen.experiment)), indent=2))
         return
     with processes():
         train_run(chosen.experiment, chosen.out, chosen.data_moved)

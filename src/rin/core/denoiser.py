@@ -29,8 +29,9 @@ class Condition:
     embedding_mask: Bool[Tensor, "b k"] | None = None
     """True where an embedding token counts (b k); None means that all do."""
 
-    context: Float[Tensor, "b c f h w"] | None = None
-    """Clean frames that come before those to predict, in [-1, 1] (b c f h w)."""
+    context: Examples | None = None
+    """Clean data that are given, in [-1, 1]: frames that come before those to predict (b c f h w), or for a model of
+    images the condition picture, of a size and channels of its own (b c h w)."""
 
     def keep(self, kept: Mask) -> "Condition":
         """This condition with labels and embeddings dropped where `kept` (b) is False; context stays."""

@@ -44,6 +44,9 @@ class Kind:
     num_context_frames: int = 0
     """Clean frames that come before those of a clip."""
 
+    condition_shape: tuple[int, ...] = ()
+    """Of the clean picture (c h w) that an image is drawn from; empty for none."""
+
     num_condition_tokens: int = 0
     """Tokens of an embedding condition; 0 for none."""
 
@@ -91,6 +94,18 @@ class Kind:
         return self.with_frames(self.num_context_frames + self.num_frames) if self.is_video else self.shape
 
     @property
+    def context_shape(self) -> tuple[int, ...]:
+        """Of the clean data that are given with one example: frames before a clip, a condition picture; () if none."""
+        if self.num_context_frames:
+            return self.with_frames(self.num_context_frames)
+        return self.condition_shape
+
+    @property
+    def has_hole(self) -> bool:
+        """Whether the condition is a picture with a hole: of the image's size, with a last channel that tells where."""
+        return self.condition_shape == (self.shape[0] + 1, *self.shape[1:])
+
+    @property
     def frame_shape(self) -> tuple[int, ...]:
         """Of one frame of a clip (c h w); of anything else, its shape."""
         return (self.shape[0], *self.shape[2:]) if self.is_video else self.shape
@@ -118,7 +133,7 @@ class Kind:
         texts = torch.where(labels[:, None] >= 0, self.texts[labels.clamp(min=0)], 0)
         return Condition(embeddings=byte_tokens(texts), embedding_mask=texts > 0, context=context)
 
-    def examples(self, stored: Stored, labels: Labels) -> tuple[Examples, Condition]:
+    def examples(self, stored: Stored, labels: Labels, degraded: Stored | None = None) -> tuple[Examples, Condition]:
         """Data as the model learns from it, in [-1, 1], and its condition.
 
         The first frames of a clip are the context of those after them. To a model of clips an image is a clip of one
@@ -127,10 +142,11 @@ class Kind:
         Args:
             stored: examples of `data_shape`; for a model of clips also images (b c h w).
             labels: their classes, -1 for none (b).
+            degraded: the condition pictures of images (b c h w), for a model that draws from such.
         """
         x = to_floats(stored)
         if not self.is_video:
-            return x, self.condition(labels)
+            return x, self.condition(labels, None if degraded is None else to_floats(degraded))
         if is_image(stored.shape[1:]):
             return x[:, :, None], self.condition(labels)
         context = x[:, :, : self.num_context_frames] if self.num_context_frames else None

@@ -43,6 +43,8 @@ class Purpose(enum.IntEnum):
     SELF_COND_LAG = 14
     NUM_LATENTS = 15
     KNOWN_NOISE = 16
+    MASK = 17
+    HELD_OUT_MASK = 18
 
 
 NOISE_VERSION = 2

@@ -33,7 +33,7 @@ class Cost:
     """Operations of one forward pass over one example."""
 
     tokens: int
-    """Interface tokens, those of context frames among them."""
+    """Interface tokens, those of context frames or a condition picture among them."""
 
     latents: int
     """Latents, those of noise level and condition among them."""
@@ -119,9 +119,7 @@ def example_inputs(config: RINConfig, batch: int) -> tuple[Tensor, Tensor, Condi
     condition = Condition(
         labels=torch.zeros(batch, dtype=torch.int64) if config.num_classes else None,
         embeddings=torch.zeros(batch, *config.embedding_shape) if config.embedding_shape[0] else None,
-        context=torch.zeros(batch, config.shape[0], config.num_context_frames, *config.shape[2:])
-        if config.num_context_frames
-        else None,
+        context=torch.zeros(batch, *config.kind.context_shape) if config.kind.context_shape else None,
     )
     return torch.zeros(batch, *config.shape), torch.zeros(batch), condition
 

@@ -3,6 +3,7 @@
 from rin.core.pixels import to_floats, to_pictures
 from rin.data.config import DataConfig
 from rin.data.decoding import decode
+from rin.data.degrading import held_out_degraded
 from rin.data.media_sets import MediaSet, on_device
 from rin.data.opening import OpenedData, open_data, with_whole_paths
 from rin.data.source import Source, open_source
@@ -18,6 +19,7 @@ __all__ = [
     "Source",
     "batches",
     "decode",
+    "held_out_degraded",
     "how_cut",
     "joint_batches",
     "on_device",

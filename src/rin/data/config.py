@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from rin.core.configs import changeable, check_fields
 from rin.core.errors import RinError
 from rin.core.seeds import check_seed
+from rin.data.degrading import parse_degrade
 
 BUILT_IN = {
     "digits": "rin.toys.digits",
@@ -138,6 +139,10 @@ class DataConfig:
     """Where the captions are, for a model that draws by them: "txt" if they lie in KEY.txt beside KEY.jpg, in folders
     and tars; a column of parquet files or of a set on the Hub. Empty takes the names of the classes."""
 
+    degrade: str = ""
+    """What a model of images draws from: a clean picture made of each one that it learns. "downscale 4" is the mean of
+    each 4 x 4 pixels, "grey" has no colour, "mask free-form" has a hole. Empty for none."""
+
     flip: bool = True
     """Whether training mirrors every other image, left to right, at random."""
 
@@ -184,6 +189,7 @@ class DataConfig:
         for option, split in (("split", self.split), ("held_out_split", self.held_out_split)):
             if not split:
                 raise RinError(f'{option} is empty: give the name of a split, such as "train" or "test"')
+        parse_degrade(self.degrade)
         if self.num_held_out < 0:
             raise RinError(f"num_held_out is {self.num_held_out}: give 0 to hold nothing out, or more")
         if not 0 <= self.pictures_rate < 1:

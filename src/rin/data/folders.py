@@ -87,11 +87,7 @@ def open_folder(folder: Path, kind: FileKind = "picture", captions: str = "") ->
         RinError: there are none, the sub-folders are splits and not classes, or a text cannot be read.
     """
     contents = contents_of(folder) if folder.is_dir() else Contents(files=[folder])
-    paths = [path for path in contents.files if path.suffix.lower() in SUFFIXES[kind]]
-    if not paths:
-        named = {"picture": ".png, .jpg, .webp", "video": ".mp4, .mkv, .webm"}[kind]
-        others = "".join(f"; {note}" for note in passed_over(contents, kind))
-        raise RinError(f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it{others}")
+    paths = _files_of(folder, contents, kind)
     first_parts = [path.relative_to(folder).parts or (path.name,) for path in paths]
     if captions:
         labels, names = _captions_beside(paths, captions.removeprefix("."), contents, printable(folder))
@@ -109,6 +105,24 @@ def open_folder(folder: Path, kind: FileKind = "picture", captions: str = "") ->
         listing=digest_of("/".join(parts) for parts in first_parts),
         notes=tuple(notes),
     )
+
+
+def picture_files(place: Path) -> list[Path]:
+    """A picture's file, or those of the pictures in a folder and its sub-folders, in natural order.
+
+    Raises:
+        RinError: the folder holds none.
+    """
+    return _files_of(place, contents_of(place), "picture") if place.is_dir() else [place]
+
+
+def _files_of(folder: Path, contents: Contents, kind: FileKind) -> list[Path]:
+    paths = [path for path in contents.files if path.suffix.lower() in SUFFIXES[kind]]
+    if not paths:
+        named = {"picture": ".png, .jpg, .webp", "video": ".mp4, .mkv, .webm"}[kind]
+        others = "".join(f"; {note}" for note in passed_over(contents, kind))
+        raise RinError(f"{printable(folder)} holds no {kind}s: give a folder with {named} or the like in it{others}")
+    return paths
 
 
 def classes_by_first_folder(folder: Path, places: Sequence[Sequence[str]]) -> tuple[Labels, tuple[str, ...]]:

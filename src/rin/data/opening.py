@@ -49,6 +49,9 @@ class OpenedData:
     notes: tuple[str, ...] = ()
     """What the sources hold and is not used, and why: a line each."""
 
+    degrade: str = ""
+    """How the pictures that a model draws from are made of its examples, see `DataConfig`."""
+
     num_workers: int | None = None
     """Processes that make the examples that are not in memory; None is one a core, 0 a thread."""
 
@@ -76,6 +79,7 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         notes=notes_of(
             [training, held_out, *([] if pictures is None else [pictures])], "caption" if config.captions else "class"
         ),
+        degrade=config.degrade,
         num_workers=config.num_workers,
     )
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose, permutation
 from rin.core.shapes import Labels, Stored
+from rin.data.degrading import parse_degrade
 from rin.data.media_sets import MediaSet, in_turn
 from rin.data.opening import OpenedData
 from rin.data.workers import Asked
@@ -33,6 +34,9 @@ class Batch(NamedTuple):
 
     examples: Int[Tensor, "b"]
     """Their numbers in the set (b), on the CPU."""
+
+    degraded: Stored | None = None
+    """The condition pictures of pictures (b c h w), for a model that draws from such."""
 
 
 class Order:
@@ -143,6 +147,7 @@ def batches(
     first_step: int,
     flip: bool,
     num_workers: int | None = None,
+    degrade: str = "",
 ) -> Generator[Batch, None, None]:
     """One process's share of the batches of the steps from `first_step` on, without an end.
 
@@ -161,12 +166,15 @@ def batches(
         first_step: the step of the first batch.
         flip: whether each picture is mirrored, left to right, with probability 1/2.
         num_workers: processes that decode; 0 is a thread of this one, None one a core.
+        degrade: how condition pictures are made of the pictures, mirrored as they are (`DataConfig.degrade`); a hole is
+            a function of (seed, step, place).
 
     Raises:
         RinError: the set is empty, or the batch size is below 1; from a batch, if a picture cannot be read.
     """
     if batch_size < 1:
         raise RinError(f"batch_size is {batch_size}: give at least 1")
+    degradation = parse_degrade(degrade)
     order = GroupedOrder(images.group_sizes, seed) if images.group_sizes else Order(len(images), seed)
 
     def asked(step: int) -> Asked:
@@ -177,10 +185,12 @@ def batches(
     def batch(step: int, examples: Int[Tensor, "b"], pictures: Stored, labels: Labels) -> Batch:
         if flip:
             pictures = _flipped(pictures, seed, step, places)
+        degraded = None if degradation is None else degradation(pictures, Chance(seed, step, places))
         if torch.cuda.is_available() and not pictures.is_cuda:
             # from pinned memory a GPU takes a batch while it still computes the one before
             pictures, labels = pictures.pin_memory(), labels.pin_memory()
-        return Batch(pictures, labels, examples)
+            degraded = None if degraded is None else degraded.pin_memory()
+        return Batch(pictures, labels, examples, degraded)
 
     made = in_turn(images, map(asked, itertools.count(first_step)), num_workers)
     return (
@@ -196,7 +206,10 @@ def joint_batches(
     A batch is of one kind, so that all processes compute the same shapes; step s is one of pictures where
     int((s + 1) * rate) > int(s * rate), and goes on where the last one of pictures stopped.
     """
-    stream = partial(batches, seed=seed, batch_size=batch_size, places=places, flip=flip, num_workers=data.num_workers)
+    stream = partial(
+        batches, seed=seed, batch_size=batch_size, places=places, flip=flip, num_workers=data.num_workers,
+        degrade=data.degrade,
+    )  # fmt: skip
     if data.pictures is None:
         yield from stream(data.training, first_step=first_step)
         return

@@ -35,7 +35,7 @@ def check_data(name: str, x: object, num_axes: int | None = None) -> None:
         RinError: it is no floating-point tensor of so many axes, holds NaN, or numbers outside [-1, 1].
     """
     if not isinstance(x, Tensor) or not x.is_floating_point() or not (num_axes or x.ndim) == x.ndim >= 2:
-        axes = {None: "(b ...)", 5: "(b c f h w)"}[num_axes]
+        axes = {None: "(b ...)", 4: "(b c h w)", 5: "(b c f h w)"}[num_axes]
         what = f"{_kind(x)} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise RinError(f"{name} of {what}: give a float tensor {axes} in [-1, 1]; rin.to_floats makes it of 8 bits")
     bounds = _bounds(x)
@@ -77,14 +77,19 @@ def check_draws(x_0: Tensor, draws: Mapping[str, Any]) -> None:
         )
 
 
-def check_condition(condition: Condition | None) -> None:
+def check_condition(condition: Condition | None, num_axes: int) -> None:
     """Refuses a condition whose context is no data in [-1, 1].
+
+    Args:
+        condition: of the samples.
+        num_axes: of the samples; images (4) may have a condition picture.
 
     Raises:
         RinError: it is none.
     """
     if condition is not None and condition.context is not None:
-        check_data("context", condition.context, num_axes=5)
+        is_picture = num_axes == 4 == getattr(condition.context, "ndim", 0)
+        check_data("context", condition.context, num_axes=4 if is_picture else 5)
 
 
 def check_given(given: Given | None, shape: Sequence[int]) -> None:

@@ -26,11 +26,12 @@ from rin.diffusion.checks import (
     check_without_chance,
 )
 from rin.diffusion.config import DiffusionConfig
+from rin.diffusion.consistency import check_consistent, made_consistent
 from rin.diffusion.given import Known
 from rin.diffusion.latent_counts import latents_at
 from rin.diffusion.loss import estimate_latents, fixed_share, squared_error
 from rin.diffusion.options import Draws, SamplingOptions
-from rin.diffusion.parametrisation import Estimate, as_factor, corrupt, estimate
+from rin.diffusion.parametrisation import Estimate, as_factor, corrupt, eps_from_x, estimate
 from rin.diffusion.samplers import (
     SAMPLERS,
     Carried,
@@ -118,7 +119,7 @@ class Diffusion:
         """
         check_data("x_0", x_0)
         check_draws(x_0, draws)
-        check_condition(condition)
+        check_condition(condition, x_0.ndim)
         config, x_0, condition = self.config, x_0.float(), self._scaled(condition)
         model = working_with(model, draws.get("num_latents"))
         t, noise, self_cond = draws.get("t"), draws.get("noise"), draws.get("self_cond")
@@ -178,7 +179,7 @@ class Diffusion:
         """
         check_options(options, SamplingOptions.__annotations__)
         check_shape(shape)
-        check_condition(condition)
+        check_condition(condition, len(shape))
         given = options.get("given")
         check_given(given, shape)
         if options.get("num_latents") is not None or options.get("num_guide_latents") is not None:
@@ -195,10 +196,14 @@ class Diffusion:
         if given is not None and given.redrawn is not None:
             known = Known(given, scale, noise_source(shape, seeds, None, device, block, Purpose.KNOWN_NOISE))
         condition = self._scaled(condition)
+        low = None
+        if options.get("consistent"):
+            check_consistent(condition, tuple(shape), given)
+            low = condition.context if condition is not None else None
 
         def look(x_t: Examples, carried: Carried, gamma: Level, passes: Passes) -> tuple[Estimate, Carried]:
             with autocast_to(bfloat16, device):
-                return self._denoise(model, x_t, gamma.expand(shape[0]), condition, carried, passes)
+                return self._denoise(model, x_t, gamma.expand(shape[0]), condition, carried, passes, low)
 
         @torch.no_grad()  # here and not on `steps`: gradients would be off between the steps too
         def take(sampler: SamplerName, passes: Passes, *state: Any) -> tuple[Examples, Examples, Carried]:
@@ -248,8 +253,9 @@ class Diffusion:
         condition: Condition | None,
         carried: Carried,
         passes: Passes,
+        low: Examples | None,
     ) -> tuple[Estimate, Carried]:
-        """One look at x_t.
+        """One look at x_t; the estimate agrees with a smaller picture if `low` is one.
 
         Under guidance both passes start from the same latents, and the conditional's are carried; but a pass with few
         latents, which guides in place of the unconditional one, goes on from its own.
@@ -268,6 +274,9 @@ class Diffusion:
             prediction = prediction + passes.guidance * (prediction - _in_float32(guide.prediction))
         clip, space = self.config.input_scale, self.config.prediction
         estimated = estimate(prediction, x_t, gamma, space, clip, recompute_eps=True)
+        if low is not None:
+            x_0 = made_consistent(estimated.x_0, low, clip)
+            estimated = Estimate(x_0, eps_from_x(x_t, x_0, gamma))
         return estimated, Carried(conditioned.latents, of_guide)
 
     def _check_sampling(self, sampler: str, num_steps: int, options: SamplingOptions) -> None:
@@ -282,7 +291,7 @@ class Diffusion:
             )
 
     def _scaled(self, condition: Condition | None) -> Condition | None:
-        """The condition with its context scaled as the frames after it are: the original scales all frames at once."""
+        """The condition with its context scaled as the data are: the original scales all frames of a clip at once."""
         if condition is None or condition.context is None:
             return condition
         return dataclasses.replace(condition, context=condition.context.float() * self.config.input_scale)

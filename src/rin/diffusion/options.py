@@ -42,6 +42,10 @@ class SampleOptions(TypedDict, total=False):
     """Guidance only in steps that begin at a noise level sigma = sqrt((1 - gamma) / gamma) above the first number and
     up to the second; the others cost half (Kynkäänniemi et al., 2024, arXiv 2404.07724). None is all steps."""
 
+    consistent: bool
+    """Of a model that draws from a smaller picture: after each estimate of clean data have it agree with that, so that
+    the mean over each box of pixels is what the picture tells."""
+
     td: float
     """Shifts where each step leads to by that many steps; 0 is off."""
 

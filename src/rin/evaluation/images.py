@@ -117,6 +117,7 @@ def sampling_protocol(trained: TrainedModel, options: Mapping[str, Any]) -> dict
         "guidance": options.get("guidance", 0.0),
         **({"guidance_interval": list(interval)} if (interval := options.get("guidance_interval")) else {}),
         **{name: options[name] for name in ("num_latents", "num_guide_latents") if options.get(name) is not None},
+        **({"consistent": True} if options.get("consistent") else {}),
         "network": "bfloat16" if bfloat16 else "float32",
     }
 
@@ -290,7 +291,14 @@ def held_out_loss(run: Path, trained: TrainedModel, batch_size: int) -> dict[str
         return None
     version = experiment.training.noise_version
     return held_out_losses(
-        trained.model, trained.diffusion, trained.kind, held_out, batch_size, device_of(trained.model), version
+        trained.model,
+        trained.diffusion,
+        trained.kind,
+        held_out,
+        batch_size,
+        device_of(trained.model),
+        version,
+        experiment.data.degrade,
     )
 
 

@@ -92,6 +92,7 @@ class LocalMixing(nn.Module):
     """X += DW(LN(X)): a depthwise convolution over the grid of an image's tokens, padded with zeros. Ours.
 
     In the paper's network tokens meet in the latents alone, which takes long to teach a patch to continue the next.
+    Tokens behind those of the image, a condition picture's, stay as they are.
     """
 
     float32_on_cpu = True
@@ -107,8 +108,11 @@ class LocalMixing(nn.Module):
         """The tokens, each with what it took from its neighbours."""
         on_cpu = self.float32_on_cpu and is_autocast_on_cpu(interface)
         with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
-            grid = self.norm(interface).unflatten(1, self.grid).movedim(3, 1)
-            return interface + self.convolution(grid).flatten(2).mT
+            image = interface[:, : self.grid[0] * self.grid[1]]
+            grid = self.norm(image).unflatten(1, self.grid).movedim(3, 1)
+            mixed = image + self.convolution(grid).flatten(2).mT
+            others = interface[:, mixed.shape[1] :]
+            return torch.cat([mixed, others], dim=1) if others.shape[1] else mixed
 
 
 class Block(nn.Module):

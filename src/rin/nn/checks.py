@@ -73,7 +73,8 @@ def check_interface(config: RINConfig, interface: Interface) -> None:
         raise RinError(
             f"the tokenizer makes tokens of width {interface.shape[2]}: model.interface_dim is {config.interface_dim}"
         )
-    if config.mixing_size and interface.shape[1] != math.prod(config.grid):
+    needed = math.prod(config.grid) + config.num_condition_patches if config.mixing_size else interface.shape[1]
+    if interface.shape[1] != needed:
         raise RinError(
             f"the tokenizer makes {interface.shape[1]} tokens, and model.mixing_size is for {config.grid[0]} rows of "
             f"{config.grid[1]} patches: take 0"

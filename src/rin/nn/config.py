@@ -26,6 +26,10 @@ class RINConfig:
     num_context_frames: int = 0
     """Clean frames given before those of a clip to predict."""
 
+    condition_shape: tuple[int, ...] = ()
+    """(channels, height, width) of a clean picture that an image is drawn from, whose patches are further interface
+    tokens; empty for none. In training `data.degrade` decides it."""
+
     num_classes: int = 0
     """Classes of the condition; 0 for none. In training the data decides how many, unless this is 0."""
 
@@ -106,6 +110,13 @@ class RINConfig:
             raise RinError(
                 "model.temporal_patch_size and model.num_context_frames are for video: give a shape (c f h w)"
             )
+        if self.condition_shape and not (is_image(self.shape) and is_image(self.condition_shape)):
+            raise RinError(
+                f"model.condition_shape {self.condition_shape} goes with images, and model.shape is {self.shape}: give "
+                "(c h w) to a model of (c h w), or leave it empty"
+            )
+        if min(self.condition_shape, default=1) < 1:
+            raise RinError(f"model.condition_shape {self.condition_shape}: every size must be 1 or more")
         for name, dim, heads in (
             ("num_heads", self.latent_dim, self.num_heads),
             ("num_read_write_heads", min(self.interface_dim, self.latent_dim), self.num_read_write_heads),
@@ -183,6 +194,7 @@ class RINConfig:
             shape=self.shape,
             num_classes=self.num_classes,
             num_context_frames=self.num_context_frames,
+            condition_shape=self.condition_shape,
             num_condition_tokens=self.num_condition_tokens,
             caption_length=self.caption_length,
         )
@@ -197,6 +209,20 @@ class RINConfig:
     def patch_height(self) -> int:
         """Rows of a patch: `patch_size`, or 1 of a signal."""
         return 1 if is_signal(self.shape) else self.patch_size
+
+    @property
+    def condition_patch(self) -> tuple[int, int]:
+        """Height and width of a patch of the condition picture: an image's own, or what of it divides the picture's."""
+        _, height, width = self.condition_shape
+        return math.gcd(height, self.patch_height), math.gcd(width, self.patch_size)
+
+    @property
+    def num_condition_patches(self) -> int:
+        """Interface tokens of the condition picture; 0 if there is none."""
+        if not self.condition_shape:
+            return 0
+        (_, height, width), (p, q) = self.condition_shape, self.condition_patch
+        return height // p * (width // q)
 
     @property
     def num_condition_latents(self) -> int:

@@ -7,6 +7,7 @@
 | patch layer | Glorot uniform over a convolution's fans |
 | every other linear layer | Glorot uniform |
 | positions, learned latents | normal, deviation 0.02 (`RINConfig.position_deviation`), cut at two deviations |
+| marker of a condition picture | the same |
 | biases | 0 |
 | mixing of neighbours, ours | normal, deviation 0.02 |
 | LayerNorm | scale 1, shift 0; both 0 after the previous latents |
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from rin.nn.attention import Attention
 from rin.nn.blocks import LocalMixing
 from rin.nn.embeddings import LatentSelfConditioning
-from rin.nn.tokenizers import PatchTokenizer, Tokenizer
+from rin.nn.tokenizers import ConditionPatches, PatchTokenizer, Tokenizer, patch_fans
 
 
 def glorot_limit(fan_in: int, fan_out: int) -> float:
@@ -76,8 +77,12 @@ def initialise_(model: nn.Module, position_deviation: float) -> None:
         if isinstance(module, Attention):
             attention_(module)
         elif isinstance(module, PatchTokenizer):
-            glorot_(module.patch, *module.patch_fans())
+            glorot_(module.patch, *patch_fans(module.patch, module.channels))
             if module.positions is not None:
                 positions_(module.positions, position_deviation)
+        elif isinstance(module, ConditionPatches):
+            glorot_(module.patch, *patch_fans(module.patch, module.shape[0]))
+            positions_(module.positions, position_deviation)
+            positions_(module.marker, position_deviation)
         elif isinstance(module, LatentSelfConditioning):
             nn.init.zeros_(module.norm.weight)

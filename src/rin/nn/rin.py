@@ -15,7 +15,7 @@ from rin.nn.checks import check_input, check_interface
 from rin.nn.config import RINConfig
 from rin.nn.embeddings import ConditionEmbedding, LatentSelfConditioning, NoiseLevelEmbedding
 from rin.nn.initialisation import initialise_, positions_
-from rin.nn.tokenizers import ImageTokenizer, SetTokenizer, Tokenizer, VideoTokenizer
+from rin.nn.tokenizers import ConditionPatches, ImageTokenizer, SetTokenizer, Tokenizer, VideoTokenizer
 
 
 def make_tokenizer(config: RINConfig) -> Tokenizer:
@@ -23,7 +23,10 @@ def make_tokenizer(config: RINConfig) -> Tokenizer:
     if is_set(config.shape):
         return SetTokenizer(config.shape, config.interface_dim, config.set_positions)
     if is_image(config.shape):
-        return ImageTokenizer(config.shape, (config.patch_height, config.patch_size), config.interface_dim)
+        condition, d = None, config.interface_dim
+        if config.condition_shape:
+            condition = ConditionPatches(config.condition_shape, config.condition_patch, d)
+        return ImageTokenizer(config.shape, (config.patch_height, config.patch_size), d, condition)
     return VideoTokenizer(
         config.shape, config.patch_size, config.temporal_patch_size, config.num_context_frames, config.interface_dim
     )
@@ -88,7 +91,7 @@ class RIN(nn.Module):
             x: noisy data (b c h w), (b c f h w) or (b n c); for a network of clips also images (b c 1 h w), which have
                 no context.
             gamma: share of clean data's variance in x, in [0, 1] (b); not t.
-            condition: labels, embeddings, context frames; None says nothing.
+            condition: labels, embeddings, context frames or a condition picture; None says nothing.
             latents_prev: Z of the previous step (b m e), of an elastic network of any m that it works with; None means
                 zeros.
             latents_only: leave out what the latents do not need: the last write and the read-out.

@@ -22,7 +22,9 @@ def num_parameters(config: RINConfig) -> int:
     d, e, ratio = config.interface_dim, config.latent_dim, config.latent_mlp_ratio
     values = _patch_values(config)
     positions = num_tokens(config) * d if config.set_positions else 0
-    tokenizer = _linear(values, d) + 2 * d + positions + 2 * d + _linear(d, values)
+    condition = math.prod((*config.condition_shape[:1], *config.condition_patch)) if config.condition_shape else 0
+    marked = _linear(condition, d) + 2 * d + d if condition else 0  # patches, norm and marker of a condition picture
+    tokenizer = marked + _linear(values, d) + 2 * d + positions + 2 * d + _linear(d, values)
     noise_level = _linear(e // 4, e) + _linear(e, e)
     label = _linear(config.num_classes, e) if config.num_classes else 0
     embedded, width = config.embedding_shape
@@ -39,7 +41,8 @@ def num_parameters(config: RINConfig) -> int:
 def num_values(config: RINConfig) -> int:
     """Numbers that a forward pass of one example holds at once, at the least: data, tokens, latents, condition."""
     tokens = num_tokens(config)
-    data = tokens * _patch_values(config)
+    data = (tokens - config.num_condition_patches) * _patch_values(config)
+    data += math.prod(config.condition_shape) if config.condition_shape else 0
     interface = tokens * config.interface_dim * (1 + max(1, config.interface_mlp_ratio))
     latents = config.num_latents * config.latent_dim * (1 + config.latent_mlp_ratio)
     return 2 * data + interface + latents + config.num_classes + math.prod(config.embedding_shape)
@@ -91,12 +94,12 @@ def check_fits(config: RINConfig) -> None:
 
 
 def num_tokens(config: RINConfig) -> int:
-    """Places of interface tokens, those of context frames among them."""
+    """Places of interface tokens, those of context frames or a condition picture among them."""
     if is_set(config.shape):
         return config.shape[0]
     patches = math.prod(config.grid)
     if is_image(config.shape):
-        return patches
+        return patches + config.num_condition_patches
     frames, each = (config.shape[1], config.num_context_frames), config.temporal_patch_size
     return patches * sum(-(-count // each) for count in frames)
 

@@ -65,7 +65,11 @@ class PatchTokenizer(Tokenizer):
         tokens = self._embed(x, 0)
         if context is None:
             return tokens
-        return torch.cat([tokens, self._embed(context, tokens.shape[1])], dim=1)
+        return torch.cat([tokens, self.embed_context(context, tokens.shape[1])], dim=1)
+
+    def embed_context(self, context: Examples, first_slot: int) -> Interface:
+        """The tokens of context, whose positions follow those of the first `first_slot` tokens."""
+        return self._embed(context, first_slot)
 
     def detokenize(self, interface: Interface, shape: Sequence[int]) -> Examples:
         """See `Tokenizer`."""
@@ -87,11 +91,6 @@ class PatchTokenizer(Tokenizer):
             raise RinError(f"examples of shape {tuple(x.shape[1:])}: this network was made for {self.shape}")
         if context is not None:
             raise RinError("context frames were given: this network was made for none")
-
-    def patch_fans(self) -> tuple[int, int]:
-        """Fan in and fan out of the patch layer's initial distribution: those of a convolution."""
-        values = self.patch.in_features
-        return values, values // self.channels * self.patch.out_features
 
     @property
     def channels(self) -> int:
@@ -136,12 +135,85 @@ class SetTokenizer(PatchTokenizer):
         return patches
 
 
-class ImageTokenizer(PatchTokenizer):
-    """Images (b c h w) of any height, width and number of channels, in patches of a height and a width."""
+class ConditionPatches(nn.Module):
+    """A clean condition picture (b c h w) as interface tokens: patches, positions and a marker of their own.
+
+    The marker, one vector for all of its tokens, tells them from the noisy ones.
+
+    Args:
+        shape: of a picture (c h w).
+        patch_size: height and width of a patch.
+        interface_dim: width of a token.
+    """
 
     def __init__(self, shape: Sequence[int], patch_size: tuple[int, int], interface_dim: int) -> None:
+        super().__init__()
+        (channels, height, width), (p, q) = shape, patch_size
+        self.shape, self.patch_size = tuple(shape), patch_size
+        self.patch = Linear(channels * p * q, interface_dim)
+        self.norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
+        self.positions = nn.Parameter(torch.empty(height // p * (width // q), interface_dim))
+        self.marker = nn.Parameter(torch.empty(1, interface_dim))
+
+    def forward(self, picture: Float[Tensor, "b c h w"]) -> Interface:
+        """Its tokens."""
+        embedded = self.patch(image_patches(picture, self.patch_size))
+        return self.norm(embedded.to(self.norm.weight.dtype)) + self.positions + self.marker
+
+
+def image_patches(x: Float[Tensor, "b c h w"], patch_size: tuple[int, int]) -> Patches:
+    """Images to patches, row by row."""
+    p, q = patch_size
+    return rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=q)
+
+
+def patch_fans(patch: Linear, channels: int) -> tuple[int, int]:
+    """Fan in and fan out of a patch layer's initial distribution: those of a convolution."""
+    values = patch.in_features
+    return values, values // channels * patch.out_features
+
+
+class ImageTokenizer(PatchTokenizer):
+    """Images (b c h w) of any height, width and number of channels, in patches of a height and a width.
+
+    Args:
+        shape: of an image (c h w).
+        patch_size: height and width of a patch.
+        interface_dim: width of a token.
+        condition: the tokens of a condition picture, of a network that draws from one.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        patch_size: tuple[int, int],
+        interface_dim: int,
+        condition: ConditionPatches | None = None,
+    ) -> None:
         self.patch_size = patch_size
         super().__init__(shape, self.num_tokens(shape), math.prod(patch_size) * shape[0], interface_dim)
+        self.condition = condition
+
+    def check(self, x: Examples, context: Examples | None) -> None:
+        """Refuses images of another shape, and condition pictures that the network was not made for.
+
+        Raises:
+            RinError: x or context are such, or a condition picture is missing.
+        """
+        if self.condition is None:
+            return super().check(x, context)
+        super().check(x, None)
+        given = None if context is None else tuple(context.shape[1:])
+        if given != self.condition.shape:
+            what = "no condition picture was given" if given is None else f"a condition picture of shape {given}"
+            raise RinError(f"{what}: this network was made for one of {self.condition.shape}")
+        return None
+
+    def embed_context(self, context: Examples, first_slot: int) -> Interface:
+        """The tokens of a condition picture, which have positions of their own."""
+        assert self.condition is not None  # it is checked
+        del first_slot
+        return self.condition(context)
 
     def num_tokens(self, shape: Sequence[int]) -> int:
         """One a patch."""
@@ -150,8 +222,7 @@ class ImageTokenizer(PatchTokenizer):
 
     def cut(self, x: Float[Tensor, "b c h w"]) -> Patches:
         """Images to patches, row by row."""
-        p, q = self.patch_size
-        return rearrange(x, "b c (h p) (w q) -> b (h w) (p q c)", p=p, q=q)
+        return image_patches(x, self.patch_size)
 
     def join(self, patches: Patches, shape: Sequence[int]) -> Float[Tensor, "b c h w"]:
         """Patches to images."""

@@ -15,7 +15,7 @@ from rin.core.errors import RinError
 from rin.core.kind import Kind
 from rin.core.pixels import to_floats, to_pictures
 from rin.core.progress import Bar, progress_bar
-from rin.core.shapes import Clips, Examples
+from rin.core.shapes import Clips, Examples, Stored
 from rin.diffusion import Diffusion, Given, SamplingOptions, SamplingStep
 
 Callback = Callable[[int, Examples], None]
@@ -32,8 +32,9 @@ class Request:
     labels: Sequence[int] | None = None
     """The class of each sample; None draws unconditionally."""
 
-    context: Clips | None = None
-    """The frames that each clip goes on from, as many as the model takes or more (num c given h w)."""
+    context: Stored | None = None
+    """The frames that each clip goes on from, as many as the model takes or more (num c given h w); of images their
+    condition pictures (num c h w)."""
 
     given: Given | None = None
     """Data that the samples are made of, one each; clips are then of the model's own length."""
@@ -156,13 +157,13 @@ class _Drawing:
 
     def examples(self, share: Share) -> Examples:
         """Images, or sets, of a share."""
-        return self._last(share, self._steps(share, self.kind.shape)).x_0.cpu()
+        return self._last(share, self._steps(share, self.kind.shape, self._condition(share))).x_0.cpu()
 
     def noise(self, share: Share) -> Examples:
         """The noise that the given data of a share is taken to."""
-        context = None
-        if self.request.context is not None:
-            context = to_floats(self.request.context[share.places][:, :, -self.kind.num_context_frames :])
+        context = self._condition(share)
+        if context is not None and self.kind.is_video:
+            context = context[:, :, -self.kind.num_context_frames :]
         x_t = self._last(share, self._steps(share, self.kind.shape, context)).x_t
         return x_t.cpu() * self.diffusion.config.input_scale
 
@@ -181,6 +182,11 @@ class _Drawing:
             steps = self._steps(share, self.kind.with_frames(length), last, block)
             clips[: share.count, :, end : end + length] = to_pictures(self._last(share, steps).x_0.cpu())
         return clips[: share.count, :, given : given + num_frames]
+
+    def _condition(self, share: Share) -> Examples | None:
+        """What the samples of a share are given: condition pictures, or all frames before clips."""
+        context = self.request.context
+        return None if context is None else to_floats(context[share.places])
 
     def _steps(
         self, share: Share, shape: Sequence[int], context: Examples | None = None, block: int = 0

@@ -1,6 +1,7 @@
 """Pictures that people give to be changed, and masks, in the forms that they have them: checked, and in one form."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,52 @@ _WHITE = 128
 """From this level on a mask is white."""
 
 
-def examples_of(picture: PictureLike, kind: Kind, name: str = "picture") -> Examples:
+ConditionLike = PictureLike | Sequence[PictureLike]
+"""A condition picture, or several, as files, Pillow images or tensors; a tensor may be a batch of them (b c h w)."""
+
+
+def conditions_of(condition: ConditionLike | None, kind: Kind) -> Examples | None:
+    """The condition pictures that samples are drawn from, in [-1, 1] (b c h w); None of a model that takes none.
+
+    In the hole of a picture with a hole there is nothing: what a file or a tensor has there is put out.
+
+    Args:
+        condition: see `ConditionLike`.
+        kind: of the model.
+
+    Raises:
+        RinError: one is missing or not wanted, cannot be read, or is of another size or channels.
+    """
+    if not kind.condition_shape:
+        if condition is not None:
+            raise RinError("this model draws from no picture: leave the condition out")
+        return None
+    if condition is None:
+        channels, height, width = kind.condition_shape
+        raise RinError(
+            f"this model draws from a picture of {width}x{height} pixels and {_channels(channels)}: give one, "
+            "on the command line by --condition"
+        )
+    is_one = isinstance(condition, str | os.PathLike | Image.Image | Tensor)
+    several = [condition] if is_one else list(condition)
+    if not several:
+        raise RinError("no condition pictures are given: give one or more")
+    wanted = Kind(shape=kind.condition_shape)
+    pictures = torch.cat([examples_of(each, wanted, "condition", "takes") for each in several])
+    if not kind.has_hole:
+        return pictures
+    known = pictures[:, -1:] > 0
+    return torch.cat([torch.where(known, pictures[:, :-1], -1.0), torch.where(known, 1.0, -1.0)], dim=1)
+
+
+def examples_of(picture: PictureLike, kind: Kind, name: str = "picture", verb: str = "draws") -> Examples:
     """What is given as examples in [-1, 1] (b ...), one of them where it is no batch.
 
     Args:
         picture: see `PictureLike`.
         kind: of the model.
         name: what a person calls it.
+        verb: what the model does with such pictures.
 
     Raises:
         RinError: it cannot be read, or is no picture of the model's size and channels.
@@ -45,19 +85,20 @@ def examples_of(picture: PictureLike, kind: Kind, name: str = "picture") -> Exam
         batch = picture[None] if picture.ndim == len(kind.shape) else picture
         check_data(name, batch)
         if tuple(batch.shape[1:]) != kind.shape:
-            raise RinError(f"{name} of shape {tuple(picture.shape)}: this model draws {kind.noun} {kind.shape}")
+            raise RinError(f"{name} of shape {tuple(picture.shape)}: this model {verb} {kind.noun} {kind.shape}")
         return batch.float().cpu()
     image, name = _opened(picture, kind, name)
     mode = "RGBA" if image.mode == "P" and image.has_transparency_data else "RGB" if image.mode == "P" else image.mode
-    if mode not in _MODES:
+    wanted_mode = "LA" if mode == "LA" and kind.shape[0] == 2 else _MODES.get(mode)
+    if wanted_mode is None:
         raise RinError(f"{name} is of Pillow's mode {mode}, not of 8 bits: give it as a tensor in [-1, 1]")
-    pixels = np.asarray(image.convert(_MODES[mode]))
+    pixels = np.asarray(image.convert(wanted_mode))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     channels, height, width = kind.shape
     if pixels.shape != (height, width, channels):
         given = f"{pixels.shape[1]}x{pixels.shape[0]} pixels and {_channels(pixels.shape[2])}"
         raise RinError(
-            f"{name} has {given}, and this model draws {width}x{height} and {_channels(channels)}: bring it to that "
+            f"{name} has {given}, and this model {verb} {width}x{height} and {_channels(channels)}: bring it to that "
             "first"
         )
     return to_floats(torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None])
@@ -115,5 +156,10 @@ def _opened(given: object, kind: Kind, name: str) -> tuple[Image.Image, str]:
 
 
 def _channels(count: int) -> str:
-    names = {1: "1 channel (grey)", 3: "3 channels (colour)", 4: "4 channels (colour and opacity)"}
+    names = {
+        1: "1 channel (grey)",
+        2: "2 channels (grey and opacity)",
+        3: "3 channels (colour)",
+        4: "4 channels (colour and opacity)",
+    }
     return names.get(count, f"{count} channels")

@@ -17,6 +17,7 @@ from rin.diffusion import Diffusion, Given
 from rin.diffusion.checks import check_data, check_options, whole_number
 from rin.diffusion.options import SampleOptions
 from rin.sampling.drawing import Callback, Request, draw, num_blocks
+from rin.sampling.given import ConditionLike, conditions_of
 from rin.sampling.requests import (
     LabelsLike,
     SeedsLike,
@@ -29,8 +30,8 @@ from rin.sampling.requests import (
 )
 
 _ARGUMENTS = (
-    "labels", "num", "seed", "seeds", "first", "context", "num_frames", "given", "batch_size", "device", "precision",
-    "compile", "callback", "steps",
+    "labels", "num", "seed", "seeds", "first", "condition", "context", "num_frames", "given", "batch_size", "device",
+    "precision", "compile", "callback", "steps",
 )  # fmt: skip
 
 
@@ -55,6 +56,7 @@ class Pipeline:
         seed: int | None = None,
         seeds: SeedsLike | None = None,
         first: int = 0,
+        condition: ConditionLike | None = None,
         context: Float[Tensor, "b c given h w"] | None = None,
         num_frames: int | None = None,
         given: Given | None = None,
@@ -74,10 +76,13 @@ class Pipeline:
         Args:
             labels: the class of each sample, by number or name, or its caption, or one for all; None for a model
                 without classes, or for unconditional samples of one whose labels were dropped at times in training.
-            num: how many; if None, as many as there are labels, seeds or clips to go on from, 1 without these.
+            num: how many; if None, as many as there are labels, seeds, condition pictures or clips to go on from, 1
+                without these.
             seed: of the noise, from 0 to below 2**31; 0 if None.
             seeds: a seed a sample, instead: each sample is the first of its seed.
             first: the number of the first sample of `seed`, from 0 on.
+            condition: the clean picture that images are drawn from, of a model that has learned to: one for all samples
+                or one each, see `rin.sampling.given.ConditionLike`.
             context: the frames that clips go on from, in [-1, 1], as many as the model takes or more (b c f h w).
             num_frames: frames to draw of each clip, block after block if they are more than the model draws at once;
                 the model's own if None. 1 draws an image, if the model has learned from images too.
@@ -96,7 +101,8 @@ class Pipeline:
 
         Raises:
             RinError: a class that the model does not have, none where it always had one or where guidance needs it,
-                numbers that disagree, context of another size or outside [-1, 1], or options that there are not.
+                numbers that disagree, a condition picture or context of another size or outside [-1, 1], or options
+                that there are not.
         """
         if steps is not None:
             if options.get("num_steps") is not None:
@@ -107,11 +113,17 @@ class Pipeline:
             num = whole_number("num", num, least=1)
         if num is None and given is not None and given.num > 1:
             num = given.num
+        pictures = conditions_of(condition, self.kind)
+        if num is None and pictures is not None and len(pictures) > 1:
+            num = len(pictures)
         kind, classes = self._asked(labels, num)
         before = _in_8_bits(context)
         check_context(self.kind, before)
         each = None if given is None or given.num == 1 else range(given.num)
-        count = count_of(num, labels=classes, context=before, seeds=seeds, given=each)
+        one_each = None if pictures is None or len(pictures) == 1 else pictures
+        count = count_of(num, labels=classes, context=before, seeds=seeds, given=each, condition=one_each)
+        if pictures is not None:
+            before = pictures.expand(count, -1, -1, -1)
         by_fewer_latents = options.get("num_guide_latents") is not None
         check_conditioned(
             self.kind, self.diffusion.config, classes, 0.0 if by_fewer_latents else options.get("guidance", 0.0)

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from rin.core.compute import Precision
 from rin.core.distributed import is_first
 from rin.core.files import written_whole
 from rin.core.pixels import to_floats, to_pictures
 from rin.core.shapes import Clips, Pictures
-from rin.data import OpenedData
+from rin.data import OpenedData, held_out_degraded
 from rin.sampling.pictures import animation, bordered, contact_sheet, grid, playing, save_image
 from rin.sampling.pipeline import Pipeline
 from rin.sampling.plots import is_plotted, plots
@@ -34,14 +35,17 @@ class Previews(NamedTuple):
 
 
 def draw_previews(pipeline: Pipeline, data: OpenedData, seed: int, precision: Precision) -> Previews | None:
-    """Draws samples, always from the same noise and for the same classes and context frames, which are held-out ones.
+    """Draws samples, always from the same noise and for the same classes, context frames and condition pictures.
 
-    None of sets whose points have neither 2 nor 3 numbers: there is nothing to see.
+    The frames and pictures are held-out ones. None of sets whose points have neither 2 nor 3 numbers: there is nothing
+    to see.
     """
     kind = pipeline.kind
     classes, num_context = kind.num_classes, kind.num_context_frames
     if kind.is_set and kind.shape[1] not in (2, 3):
         return None
+    if kind.condition_shape:
+        return Previews(grid(_from_conditions(pipeline, data, seed, precision), GRID_COLUMNS), None)
     if not kind.is_video:
         count = GRID_COLUMNS * (min(classes, GRID_ROWS) if classes else GRID_ROWS)
         labels = [number // GRID_COLUMNS for number in range(count)] if classes else None
@@ -58,6 +62,27 @@ def draw_previews(pipeline: Pipeline, data: OpenedData, seed: int, precision: Pr
     whole = drawn if context is None else torch.cat([context, drawn], dim=2)
     clips = bordered(to_pictures(whole), num_context)
     return Previews(contact_sheet(clips), animation(playing(clips, NUM_CLIPS // 2), FRAME_MS, last_ms=1000))
+
+
+def _from_conditions(pipeline: Pipeline, data: OpenedData, seed: int, precision: Precision) -> Pictures:
+    """A row a held-out picture: what is drawn from, enlarged, what is drawn, and the picture itself."""
+    kind, each = pipeline.kind, GRID_COLUMNS - 2
+    channels, *sides = kind.shape
+    shown = data.held_out if len(data.held_out) else data.training
+    places = torch.arange(GRID_ROWS) % len(shown)
+    stored, labels = shown.get(places)
+    degraded = held_out_degraded(stored, data.degrade, places)
+    assert degraded is not None  # the trainer has seen to it
+    labels = [label for label in labels.clamp(min=0).tolist() for _ in range(each)]
+    texts = [shown.class_names[label] for label in labels] if kind.caption_length else None
+    conditions = to_floats(degraded).cpu()
+    drawn = pipeline.sample(
+        labels if kind.num_classes else texts, GRID_ROWS * each, seed=seed,
+        condition=conditions.repeat_interleave(each, dim=0), precision=precision, compile="off",
+    )  # fmt: skip
+    given = F.interpolate(conditions[:, :channels].expand(-1, channels, -1, -1), tuple(sides))
+    rows = [given[:, None], drawn.unflatten(0, (GRID_ROWS, each)), to_floats(stored).cpu()[:, None]]
+    return to_pictures(torch.cat(rows, dim=1).flatten(0, 1))
 
 
 def first_frames(data: OpenedData, num_frames: int) -> Clips:

@@ -17,12 +17,21 @@ def check_keeps_all(model: nn.Module) -> None:
             raise RinError(f"{name} keeps running statistics, which are in no checkpoint: take GroupNorm or LayerNorm")
 
 
-def check_condition(kind: Kind) -> None:
+def check_condition(kind: Kind, degrade: str = "") -> None:
     """Refuses a network whose condition no data has, which would learn from zeros in its place.
 
+    Args:
+        kind: what it draws, and on what condition.
+        degrade: how condition pictures are made (`DataConfig.degrade`).
+
     Raises:
-        RinError: it takes embeddings.
+        RinError: it takes embeddings, or a condition picture that there is not.
     """
+    if kind.condition_shape and not degrade:
+        raise RinError(
+            f"model.condition_shape {kind.condition_shape}: no picture is made to draw from: give --data.degrade, or "
+            "leave it empty"
+        )
     if kind.num_condition_tokens:
         raise RinError(
             f"model.num_condition_tokens {kind.num_condition_tokens}: no data that can be trained on has texts or "

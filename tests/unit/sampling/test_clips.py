@@ -272,7 +272,7 @@ def test_frames_that_no_memory_takes_are_refused():
 def test_clips_of_a_class_go_on_from_held_out_ones_of_it(monkeypatch, tmp_path):
     clips = given(5, frames=6)
     held_out = MediaInMemory(clips, torch.tensor([0, 1, 1, 0, 1]), ("cat", "dog", "owl"))
-    monkeypatch.setattr(prediction, "_held_out", lambda _: held_out)
+    monkeypatch.setattr(prediction, "held_out_clips", lambda _: held_out)
     it = trained(moved(small(**{**GOING_ON, "num_classes": 3})), CONFIG, held_out.class_names)
     for labels, places in ((None, [0, 1, 2, 3, 4, 0]), ([1, 1, 1, 1, 0, 0], [1, 2, 4, 1, 0, 3])):
         found = prediction.held_out_frames(it, tmp_path, 6, labels)

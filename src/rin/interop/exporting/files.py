@@ -18,7 +18,7 @@ from rin.core.files import check_writable
 from rin.core.optional import onnx_runtime
 from rin.core.values import PICTURES, Values
 from rin.diffusion import Diffusion
-from rin.interop.exporting.network import OUTPUTS, OnePass, context_shape, latents_shape
+from rin.interop.exporting.network import OUTPUTS, OnePass, latents_shape
 
 Format = Literal["onnx", "torch"]
 """ONNX, or a program of torch.export."""
@@ -195,7 +195,7 @@ def _for_samplers(
         "num_classes": model.num_classes,
         "class_names": list(class_names),
         "caption_length": model.caption_length,
-        "context": context_shape(model) if model.num_context_frames else None,
+        "context": model.kind.context_shape or None,
         "prediction": process.prediction,
         "input_scale": process.input_scale,
         "normalise_input": process.normalise_input,

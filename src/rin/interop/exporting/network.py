@@ -52,7 +52,7 @@ class OnePass(nn.Module):
         latents_prev: Latents,
         labels: Int[Tensor, "b"] | None = None,
         texts: UInt8[Tensor, "b length"] | None = None,
-        context: Float[Tensor, "b c f h w"] | None = None,
+        context: Float[Tensor, "b ..."] | None = None,
     ) -> tuple[Examples, Latents]:
         """What the network predicts, and its latents.
 
@@ -63,7 +63,7 @@ class OnePass(nn.Module):
             labels: classes, -1 for none (b); only of a model with classes.
             texts: captions in UTF-8, with zeros behind their end, zeros alone for none (b length); only of a model with
                 captions.
-            context: frames that come before, scaled as x is; only of a model with context frames.
+            context: frames that come before or a condition picture, scaled as x is; only of a model that takes such.
         """
         embeddings, mask = (None, None) if texts is None else (byte_tokens(texts), texts > 0)
         condition = Condition(labels=labels, embeddings=embeddings, embedding_mask=mask, context=context)
@@ -82,8 +82,8 @@ class OnePass(nn.Module):
             given["labels"] = torch.randint(-1, config.num_classes, (batch,), generator=draw)
         if config.caption_length:
             given["texts"] = torch.randint(256, (batch, config.caption_length), generator=draw, dtype=torch.uint8)
-        if config.num_context_frames:
-            given["context"] = torch.randn(batch, *context_shape(config), generator=draw)
+        if config.kind.context_shape:
+            given["context"] = torch.randn(batch, *config.kind.context_shape, generator=draw)
         return given
 
     def program(self) -> torch.export.ExportedProgram:
@@ -101,8 +101,3 @@ class OnePass(nn.Module):
 def latents_shape(config: RINConfig) -> tuple[int, int]:
     """Of one example's latents (m e)."""
     return config.num_latents, config.latent_dim
-
-
-def context_shape(config: RINConfig) -> tuple[int, ...]:
-    """Of the frames before one clip (c f h w)."""
-    return config.kind.with_frames(config.num_context_frames)

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path(__file__).with_name("model.onnx"))
     parser.add_argument("--classes", nargs="*", default=[], help="by name or number, taken in turns")
     parser.add_argument("--prompt", default="", help="a caption, for models that have learned from captions")
-    parser.add_argument("--context", help=".npy of frames to go on from, in [-1, 1] (b c f h w), one or one a sample")
+    parser.add_argument("--context", help=".npy in [-1, 1], one or one a sample: frames to go on from, a picture")
     parser.add_argument("--num", type=int, help="samples")
     parser.add_argument("--steps", type=int, help="of sampling; the model's own if absent")
     parser.add_argument("--guidance", type=float, default=0.0, help="0 is none")
@@ -111,7 +111,7 @@ def main() -> None:
     if nothing and not config["label_drop_rate"] and (chosen.guidance or not (chosen.classes or text)):
         parser.error("this model was always given a class or a caption in training: give one, and leave out guidance")
     if bool(chosen.context) != bool(config["context"]):
-        parser.error(f"frames to go on from, of this model: {config['context'] or 'none'}; --context has them")
+        parser.error(f"what this model is given to go on from: {config['context'] or 'nothing'}; --context has it")
     if config["context"]:
         context = np.broadcast_to(np.load(chosen.context), (len(x), *config["context"])) * config["input_scale"]
         condition["context"] = nothing["context"] = context.astype(np.float32)

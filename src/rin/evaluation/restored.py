@@ -1,0 +1,83 @@
+"""How near pictures that a run draws from smaller ones are to the held-out pictures that these were made of."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from rin.core.errors import RinError
+from rin.core.pixels import to_floats, to_pictures
+from rin.core.shapes import Pictures
+from rin.data.degrading import downscaled, held_out_degraded, parse_degrade
+from rin.experiment import ExperimentConfig
+from rin.run_data import held_out_of
+from rin.trained_model import TrainedModel
+
+
+def measured_restored(
+    trained: TrainedModel, run: Path, experiment: ExperimentConfig, num: int | None, **options: Any
+) -> dict[str, Any]:
+    """The PSNR of drawn pictures, beside that of bicubic enlargement, as JSON has it.
+
+    Args:
+        trained: the run's model.
+        run: its folder.
+        experiment: what it was trained as.
+        num: held-out pictures, one drawn for each; all if None.
+        **options: of `TrainedModel.sample`.
+
+    Raises:
+        RinError: its pictures are not made smaller, its data cannot be read, or it holds out too few.
+    """
+    degradation = parse_degrade(experiment.data.degrade)
+    if degradation is None or degradation.factor == 1:
+        raise RinError(
+            f"data.degrade is {experiment.data.degrade!r}: PSNR is measured of pictures drawn from smaller ones alone"
+        )
+    held_out = held_out_of(run, experiment)
+    num = len(held_out) if num is None else num
+    if not 0 < num <= len(held_out):
+        raise RinError(f"--num {num}: {run} holds out {len(held_out)} pictures: take 1 to as many")
+    places = torch.arange(num)
+    stored, labels = held_out.get(places)
+    pictures = to_pictures(stored).cpu()
+    low = held_out_degraded(pictures, experiment.data.degrade, places)
+    assert low is not None  # it is checked
+    names = [trained.class_names[label] for label in labels.tolist()] if trained.class_names else None
+    drawn = to_pictures(trained.sample(names, condition=to_floats(low), **options))
+    away = (downscaled(drawn, degradation.factor).float() - low.float()).abs()
+    return {
+        "num": num,
+        "degrade": experiment.data.degrade,
+        "psnr": psnr(drawn, pictures).mean().item(),
+        "psnr_of_bicubic": psnr(bicubic(low, degradation.factor), pictures).mean().item(),
+        "levels_away_from_condition": away.mean().item(),
+    }
+
+
+def psnr(pictures: Pictures, originals: Pictures) -> Float[Tensor, "b"]:
+    """Peak signal-to-noise ratio of each picture (b) in dB, over its pixels and channels; infinite of equal ones."""
+    squares = (pictures.double() - originals.double()).square().flatten(1).mean(dim=1)
+    return (10 * torch.log10(255**2 / squares)).float()
+
+
+def bicubic(pictures: Pictures, factor: int) -> UInt8[Tensor, "b c down across"]:
+    """Pictures enlarged by Pillow's bicubic filter (a = -0.5)."""
+    size = [side * factor for side in pictures.shape[-2:]]
+    enlarged = F.interpolate(pictures.float(), size, mode="bicubic", antialias=True)  # without, a is -0.75
+    return enlarged.round().clamp(0, 255).to(torch.uint8)
+
+
+def describe_restored(found: dict[str, Any]) -> str:
+    """The measures, a line each."""
+    return "\n".join(
+        [
+            f"of {found['num']} held-out pictures ({found['degrade']}), in the mean:",
+            f"  PSNR of drawn pictures       {found['psnr']:6.2f} dB",
+            f"  PSNR of bicubic enlargement  {found['psnr_of_bicubic']:6.2f} dB",
+            f"  drawn, made smaller again, {found['levels_away_from_condition']:.2f} levels of 255 away",
+        ]
+    )
