@@ -39,6 +39,18 @@ def test_what_a_page_links_to_is_there(page):
         assert "://" in target or (page.parent / target).exists(), target
 
 
+def anchors(page):
+    """What a page's headings are linked to by, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_heading_that_a_page_links_to_is_there(page):
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        assert anchor in anchors(page.parent / target if target else page), f"{target}#{anchor}"
+
+
 def test_every_page_of_docs_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     for page in PAGES:

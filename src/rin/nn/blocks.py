@@ -1,4 +1,4 @@
-"""The block of a RIN (paper section 3.1, figure 2): read, compute, write.
+"""The block of a RIN (paper section 3.1): read, compute, write.
 
 Every layer is pre-norm on the side that asks; in read and write, keys and values are not normalised.
 """
