@@ -12,7 +12,7 @@ from rin.experiment import ExperimentConfig
 from rin.nn import RIN, RINConfig
 from rin.presets import preset, preset_names
 from rin.run import train
-from rin.sampling import edit, inpaint, interpolate, invert, routing, save, to_pil
+from rin.sampling import bits_per_dim, edit, inpaint, interpolate, invert, routing, save, to_pil
 from rin.trained_model import TrainedModel, load
 from rin.training.average import Average
 from rin.training.config import TrainingConfig
@@ -38,6 +38,7 @@ __all__ = [
     "TrainedModel",
     "TrainingConfig",
     "batches",
+    "bits_per_dim",
     "edit",
     "inpaint",
     "interop",

@@ -145,10 +145,12 @@ def _train(
             experiment.training, experiment.model.kind, trained, Diffusion(experiment.diffusion), data, folder,
             experiment.seed, experiment.data.flip,
         )  # fmt: skip
+        starts = checkpoint.latest(folder / checkpoint.FOLDER) is None
         trainer.resume()
         if is_first():  # nothing is written before everything has been checked
             _write(folder, experiment, class_names, data, network, taken_over)
             _tell(data, experiment, requested)
+            _tell_frozen(trainer, taken_over, is_untrained=starts and model is None)
         trainer.run()
         wait_for_all()
         return load(folder, model=None if model is None else copy.deepcopy(model))
@@ -243,6 +245,22 @@ def _write(
             write_config(folder / INIT_FROM, dataclasses.asdict(taken_over))
     except OSError as error:
         raise RinError(f"cannot write the run to {folder}: {error}") from error
+
+
+def _tell_frozen(trainer: Trainer, taken_over: TakenOver | None, is_untrained: bool) -> None:
+    """Says which weights are not trained, and warns of such that no training has ever made."""
+    if not trainer.frozen:
+        return
+    LOGGER.info(
+        "frozen: %d of %d tensors (%s)",
+        len(trainer.frozen),
+        len(list(trainer.model.parameters())),
+        listed(trainer.frozen),
+    )
+    anew = [name for name in trainer.frozen if taken_over is None or name in (*taken_over.new, *taken_over.resized)]
+    if is_untrained and anew:
+        what = "drawn at random" if taken_over is None else "not taken over as they were"
+        LOGGER.warning("frozen though %s: %s", what, listed(anew))
 
 
 def _tell(data: OpenedData, experiment: ExperimentConfig, requested: ExperimentConfig) -> None:

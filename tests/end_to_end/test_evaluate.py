@@ -110,6 +110,18 @@ def test_a_run_is_measured_against_what_it_was_trained_on(run, network, tmp_path
         assert other["protocol"]["reference"]["pixels_sha256"] == told["reference"]["pixels_sha256"]
 
 
+def test_bits_per_dimension_are_the_same_by_one_process_and_by_two(run, tmp_path, capsys):
+    options = (run, "--bits-per-dim", "--num", "5", "--num-steps", "4", "--seed", "2")
+    assert evaluate(*options, "--out", tmp_path / "one.json", "--average-decays", "0.9") == 0
+    said, found = capsys.readouterr().out, measured(tmp_path / "one.json")
+    assert f"bits per dimension of 5 held-out examples (of 8 bits, dequantised): {found['bits_per_dim']:.4f}" in said
+    results = together(2, "evaluate", *options, "--batch-size", "2", "--out", tmp_path / "two.json")
+    assert [result.returncode for result in results] == [0, 0]
+    both = measured(tmp_path / "two.json")
+    assert found.pop("run") == both.pop("run") == str(run)
+    assert both == pytest.approx(found, rel=1e-4)
+
+
 def test_an_interrupted_evaluation_goes_on(run, network, tmp_path, monkeypatch):
     monkeypatch.setattr(assessment, "PART", 8)
     options = (run, "--features", network, "--num", "20", "--steps", "2")
@@ -239,6 +251,13 @@ def test_statistics_of_other_programs_are_a_reference(network, tmp_path, capsys)
             "no average of decay 0.7, only 0.9, 0.0, 0.5",
         ),
         (("same.npz", "--features", "f.pt", "--average-decays", "0.5"), "--average-decays is for a run"),
+        (("digits-run", "--bits-per-dim", "--features", "f.pt"), "--features is not for bits per dimension"),
+        (("digits-run", "--bits-per-dim", "--guidance", "1"), "--guidance is for drawing"),
+        (("digits-run", "--bits-per-dim", "--num", "21"), "holds out 20 examples: take 2 to as many"),
+        (("digits-run", "--bits-per-dim", "--num-steps", "1"), "num_steps 1: take a whole number from 2 on"),
+        (("digits-run", "--bits-per-dim", "--average-decays", "0.9", "0.5"), "of bits per dimension, give one"),
+        (("digits", "--bits-per-dim"), "digits is no run, whose held-out examples"),
+        (("pictures", "--bits-per-dim"), "pictures is no run, whose held-out examples"),
         (
             ("digits-run", "--features", "f.pt", "--average-decays", "0.9", "0.5", "--neighbours", "x.png"),
             "--neighbours shows the samples of one average",

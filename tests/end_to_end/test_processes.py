@@ -61,6 +61,14 @@ def test_two_processes_have_the_losses_of_one(tmp_path, alone, parallel, optimis
     assert_same_losses(log(alone), log(tmp_path / "two"))
 
 
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_frozen_weights_and_rates_by_group_are_the_same_in_two_processes(tmp_path, parallel):
+    options = [*TRAIN, "--training.freeze", "blocks.1", "tokenizer.*.bias", "--training.rates", "condition=0.1"]
+    succeed([rin(*options, "--out", tmp_path / "one")])
+    succeed(together(2, *options, "--training.parallel", parallel, "--out", tmp_path / "two"))
+    assert_same_losses(log(tmp_path / "one"), log(tmp_path / "two"))
+
+
 @pytest.mark.parametrize(("before", "after"), [((2, "fsdp"), (1, "ddp")), ((1, "ddp"), (2, "fsdp"))])
 def test_a_run_goes_on_with_other_processes_and_another_sharding(tmp_path, alone, before, after):
     run = tmp_path / "run"

@@ -29,11 +29,13 @@ from rin.evaluation.images import (
     reference_of,
     sampling_protocol,
 )
+from rin.evaluation.likelihood import describe_bits, measured_bits
 from rin.evaluation.quality import table
 from rin.evaluation.restored import describe_restored, measured_restored
 from rin.evaluation.sets import describe_sets, measured_sets
 from rin.evaluation.video_distance import clips_to_measure_against, frechet_video_distance
 from rin.evaluation.videos import USUAL_BATCH, measured_shapes
+from rin.experiment import ExperimentConfig
 from rin.model_files import CONFIG, model_folder, read_experiment
 from rin.sampling.pictures import save_image
 from rin.trained_model import TrainedModel, load
@@ -68,6 +70,8 @@ class EvaluateArguments:
     Sets of points and signals of a run, beside those that it holds out: 1-nearest-neighbour accuracy, coverage and
     minimum matching distance; of sets by the Chamfer distance and, where SciPy is installed, by the earth mover's, of
     signals by the mean squared difference.
+
+    With --bits-per-dim, of any run: the likelihood of held-out examples, by the probability-flow ODE.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|PICTURES")]
@@ -75,7 +79,8 @@ class EvaluateArguments:
     folder, a tar or a parquet file."""
 
     num: int | None = None
-    """How many; if absent 256 clips, 10000 drawn pictures, 500 drawn sets, or all that are given."""
+    """How many; if absent 256 clips, 10000 drawn pictures, 500 drawn sets, 100 examples for --bits-per-dim, or all
+    that are given."""
 
     features: str | None = None
     """What looks at them: a file with a TorchScript network that maps uint8 pictures (b c h w) or clips (b c f h w) to
@@ -100,6 +105,10 @@ class EvaluateArguments:
 
     neighbours: Path | None = None
     """A picture (.png) of those samples that are most like copies, each beside its nearest of the reference set."""
+
+    bits_per_dim: bool = False
+    """Bits per dimension of held-out examples, and nothing else; --num-steps are then those of the ODE, 100 if absent.
+    """
 
     average_decays: tuple[float, ...] = ()
     """Which of a run's averages of its weights (training.average_decay and training.further_decays), several of them
@@ -133,8 +142,10 @@ def _evaluate(chosen: EvaluateArguments) -> None:
     if chosen.average_decays and not is_model:
         raise RinError("--average-decays is for a run: leave it out")
     trained = load(chosen.run, chosen.average_decays[0] if chosen.average_decays else None) if is_model else None
-    network = None if chosen.features is None else feature_network(chosen.features, where)
-    if trained is not None and trained.kind.is_video:
+    network = None if chosen.features is None or chosen.bits_per_dim else feature_network(chosen.features, where)
+    if chosen.bits_per_dim:
+        results, lines = _of_likelihood(chosen, trained)
+    elif trained is not None and trained.kind.is_video:
         results, lines = _of_clips(chosen, trained, network)
     elif trained is not None and (trained.kind.is_set or (trained.kind.is_signal and network is None)):
         results, lines = _of_sets(chosen, trained)
@@ -205,12 +216,39 @@ def _video_distance(
     return {"frechet_video_distance": distance, **found}, f"Frechet video distance, {sides}: {distance:.4g}"
 
 
-def _of_sets(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict[str, Any], list[str]]:
+def _check_alone(chosen: EvaluateArguments, what: str) -> None:
+    """Refuses options that are for pictures of a feature network, or for clips."""
     for name in ("features", "reference", "keep_reference", "shape", "keep", "neighbours", "frames"):
         if getattr(chosen, name) is not None:
-            raise RinError(f"--{name.replace('_', '-')} is not for {trained.kind.noun}: leave it out")
+            raise RinError(f"--{name.replace('_', '-')} is not for {what}: leave it out")
     if len(chosen.average_decays) > 1:
-        raise RinError(f"--average-decays: of {trained.kind.noun}, give one")
+        raise RinError(f"--average-decays: of {what}, give one")
+
+
+def _experiment_of(run: Path, name: str, wanted: str) -> ExperimentConfig:
+    experiment = read_experiment(run) if (run / checkpoint.FOLDER).is_dir() else None
+    if experiment is None:
+        raise RinError(f"{name} is no run, whose held-out {wanted}: give one")
+    return experiment
+
+
+def _of_likelihood(chosen: EvaluateArguments, trained: TrainedModel | None) -> tuple[dict[str, Any], list[str]]:
+    _check_alone(chosen, "bits per dimension")
+    sampling, usual, run = chosen.sampling, SamplingArguments(), model_folder(chosen.run)
+    for name in set(vars(usual)) - {"num_steps", "seed", "batch_size"}:
+        if getattr(sampling, name) != getattr(usual, name):
+            raise RinError(f"--{name.replace('_', '-')} is for drawing, which bits per dimension do not: leave it out")
+    experiment = _experiment_of(run, chosen.run, "examples have a likelihood")
+    assert trained is not None  # a run's
+    found = measured_bits(
+        trained, run, experiment, chosen.num,
+        num_steps=sampling.num_steps, seed=sampling.seed, batch_size=sampling.batch_size,
+    )  # fmt: skip
+    return {"run": chosen.run, **found}, [printable(chosen.run), describe_bits(found)]
+
+
+def _of_sets(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict[str, Any], list[str]]:
+    _check_alone(chosen, trained.kind.noun)
     options = chosen.sampling.options
     results = {
         "run": chosen.run,
@@ -237,15 +275,9 @@ def _of_captions(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict
 
 
 def _of_restored(chosen: EvaluateArguments, trained: TrainedModel) -> tuple[dict[str, Any], list[str]]:
-    for name in ("features", "reference", "keep_reference", "shape", "keep", "neighbours", "frames"):
-        if getattr(chosen, name) is not None:
-            raise RinError(f"--{name.replace('_', '-')} is not for models that draw from a picture: leave it out")
-    if len(chosen.average_decays) > 1:
-        raise RinError("--average-decays: of models that draw from a picture, give one")
+    _check_alone(chosen, "models that draw from a picture")
     run, options = model_folder(chosen.run), chosen.sampling.options
-    experiment = read_experiment(run) if (run / checkpoint.FOLDER).is_dir() else None
-    if experiment is None:
-        raise RinError(f"{chosen.run} is no run, whose held-out pictures could be drawn again: give one")
+    experiment = _experiment_of(run, chosen.run, "pictures could be drawn again")
     found = measured_restored(trained, run, experiment, chosen.num, **options)
     results = {"run": chosen.run, **found, **sampling_protocol(trained, options)}
     return results, [printable(chosen.run), describe_restored(found)]

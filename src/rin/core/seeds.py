@@ -45,6 +45,8 @@ class Purpose(enum.IntEnum):
     KNOWN_NOISE = 16
     MASK = 17
     HELD_OUT_MASK = 18
+    DEQUANTISATION = 19
+    PROBES = 20
 
 
 NOISE_VERSION = 2

@@ -120,7 +120,7 @@ class Diffusion:
         check_data("x_0", x_0)
         check_draws(x_0, draws)
         check_condition(condition, x_0.ndim)
-        config, x_0, condition = self.config, x_0.float(), self._scaled(condition)
+        config, x_0, condition = self.config, x_0.float(), self.scaled(condition)
         model = working_with(model, draws.get("num_latents"))
         t, noise, self_cond = draws.get("t"), draws.get("noise"), draws.get("self_cond")
         chance = draws.get("chance") or Chance.fresh(x_0.shape[0], x_0.device)
@@ -132,7 +132,7 @@ class Diffusion:
 
         clean, gamma = x_0 * config.input_scale, self.schedule(t)
         x_t = corrupt(clean, noise, gamma)
-        model_input = self._model_input(x_t)
+        model_input = self.model_input(x_t)
         for_estimate = self._drop(condition, draws.get("keep_in_estimate"), chance, Purpose.KEEP_LABELS_ESTIMATE)
         condition = self._drop(condition, draws.get("keep"), chance, Purpose.KEEP_LABELS)
 
@@ -142,7 +142,7 @@ class Diffusion:
             if lag := config.self_cond_lag:
                 # the same noise, and more of it: where a deterministic sampler was a step before
                 gamma_before = self.schedule((t + lag * chance.uniform(Purpose.SELF_COND_LAG)).clamp(max=1))
-                before = self._model_input(corrupt(clean, noise, gamma_before))
+                before = self.model_input(corrupt(clean, noise, gamma_before))
             latents_prev = estimate_latents(model, before, gamma_before, for_estimate, self_cond)
         prediction = _in_float32(model(model_input, gamma, condition, latents_prev).prediction)
         return squared_error(config, prediction, clean, noise, x_t, gamma).flatten(1).mean(dim=1)
@@ -195,7 +195,7 @@ class Diffusion:
         draw, known = noise_source(shape, seeds, options.get("noise"), device, block), None
         if given is not None and given.redrawn is not None:
             known = Known(given, scale, noise_source(shape, seeds, None, device, block, Purpose.KNOWN_NOISE))
-        condition = self._scaled(condition)
+        condition = self.scaled(condition)
         low = None
         if options.get("consistent"):
             check_consistent(condition, tuple(shape), given)
@@ -260,7 +260,7 @@ class Diffusion:
         Under guidance both passes start from the same latents, and the conditional's are carried; but a pass with few
         latents, which guides in place of the unconditional one, goes on from its own.
         """
-        model_input = self._model_input(x_t)
+        model_input = self.model_input(x_t)
         full = working_with(model, passes.num_latents)
         conditioned, of_guide = full(model_input, gamma, condition, carried.latents), carried.of_guide
         prediction = _in_float32(conditioned.prediction)
@@ -290,13 +290,13 @@ class Diffusion:
                 "or leave guidance at 0"
             )
 
-    def _scaled(self, condition: Condition | None) -> Condition | None:
+    def scaled(self, condition: Condition | None) -> Condition | None:
         """The condition with its context scaled as the data are: the original scales all frames of a clip at once."""
         if condition is None or condition.context is None:
             return condition
         return dataclasses.replace(condition, context=condition.context.float() * self.config.input_scale)
 
-    def _model_input(self, x_t: Examples) -> Examples:
+    def model_input(self, x_t: Examples) -> Examples:
         """x_t as the network is given it: divided by its deviation if the configuration asks (arXiv 2301.10972)."""
         if not self.config.normalise_input:
             return x_t

@@ -63,10 +63,10 @@ class _OneDNNLinear(torch.autograd.Function):
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        needs_x, needs_weight, _ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         for_x = torch.ops.rin.linear(gradient, weight.t(), None) if needs_x else None
         if not needs_weight:
-            return for_x, None, None
+            return for_x, None, gradient.flatten(0, -2).sum(0) if needs_bias else None
         return for_x, *torch.ops.rin.linear_weights(gradient.flatten(0, -2), x.flatten(0, -2), weight)
 
 

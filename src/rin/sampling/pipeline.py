@@ -116,8 +116,8 @@ class Pipeline:
         pictures = conditions_of(condition, self.kind)
         if num is None and pictures is not None and len(pictures) > 1:
             num = len(pictures)
-        kind, classes = self._asked(labels, num)
-        before = _in_8_bits(context)
+        kind, classes = self.asked(labels, num)
+        before = in_8_bits(context)
         check_context(self.kind, before)
         each = None if given is None or given.num == 1 else range(given.num)
         one_each = None if pictures is None or len(pictures) == 1 else pictures
@@ -150,8 +150,16 @@ class Pipeline:
             bfloat16=uses_bfloat16(precision, where), compile=compiles(compile, where), **options,
         )  # fmt: skip
 
-    def _asked(self, labels: LabelsLike | None, num: int | None) -> tuple[Kind, list[int] | None]:
-        """The labels as numbers, and a kind that knows what they stand for where they are captions."""
+    def asked(self, labels: LabelsLike | None, num: int | None) -> tuple[Kind, list[int] | None]:
+        """The labels as numbers, and a kind that knows what they stand for where they are captions.
+
+        Args:
+            labels: as of `sample`.
+            num: how many samples a single one is for; None for one.
+
+        Raises:
+            RinError: they are no labels or captions of this model.
+        """
         if not self.kind.caption_length:
             return self.kind, label_list(labels, self.kind.num_classes, self.class_names, num)
         texts = text_list(labels, num)
@@ -161,7 +169,12 @@ class Pipeline:
         return self.kind.reading(every), [every.index(text) for text in texts]
 
 
-def _in_8_bits(context: object) -> Clips | None:
+def in_8_bits(context: object) -> Clips | None:
+    """Given frames as files hold them.
+
+    Raises:
+        RinError: they are no floats in [-1, 1] (b c f h w).
+    """
     if context is None:
         return None
     context = context.cpu() if isinstance(context, Tensor) else context

@@ -7,6 +7,7 @@ from rin.core.compute import Compile, Precision
 from rin.core.configs import changeable, check_fields
 from rin.core.errors import RinError
 from rin.core.seeds import NOISE_VERSION
+from rin.training.groups import parse_rate
 from rin.training.lr_schedules import parse_lr_schedule
 
 _MOST = 1_000_000
@@ -50,6 +51,13 @@ class TrainingConfig:
 
     eps: float = 1e-8
     """Added to the root of the second moment."""
+
+    freeze: tuple[str, ...] = ()
+    """Weights that are not trained, by patterns of their names or of modules' (`fnmatch`), as in blocks.0 or
+    tokenizer.*: they keep the values that they start with, have no optimiser state, and do not decay."""
+
+    rates: tuple[str, ...] = ()
+    """Factors of the learning rate by such patterns, as in tokenizer=0.1 blocks.*=0.5; the last that matches counts."""
 
     clip_norm: float = 0.0
     """Scale the gradients of an update down to this norm, taken over all weights together; 0 for never. With LAMB the
@@ -110,6 +118,8 @@ class TrainingConfig:
         """Refuses what cannot be trained."""
         check_fields(self, "training")
         parse_lr_schedule(self.lr_schedule)
+        for rate in self.rates:
+            parse_rate(rate)
         for name in (
             "num_steps",
             "batch_size",

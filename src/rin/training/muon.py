@@ -48,7 +48,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "adapt": True, "step": 0}
         super().__init__(params, defaults)
-        self._graphs: dict[tuple[int, ...], Captured] = {}
+        self._graphs: dict[int, tuple[tuple[int, ...], Captured]] = {}
+        """Of each group by its first matrix, with what it was captured for."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -74,11 +75,12 @@ class Muon(torch.optim.Optimizer):
             return
         # hundreds of small kernels for the shapes of a network: a GPU is done with each before the next is submitted
         key = tuple(tensor.data_ptr() for tensor in (*matrices, *self._moments(matrices, "momentum")))
-        if key not in self._graphs:
-            self._graphs.clear()
-            self._graphs[key] = Captured(update, gradients, [group["lr"], made])
+        known, graph = self._graphs.get(id(matrices[0]), (None, None))
+        if graph is None or known != key:
+            self._graphs.pop(id(matrices[0]), None)  # its memory first
+            self._graphs[id(matrices[0])] = key, Captured(update, gradients, [group["lr"], made])
         else:
-            self._graphs[key](gradients, [group["lr"], made])
+            graph(gradients, [group["lr"], made])
 
     def _adam(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [weight.grad for weight in weights if weight.grad is not None]

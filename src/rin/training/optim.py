@@ -101,30 +101,46 @@ def trust_ratios(weights: Sequence[Tensor], moves: Sequence[Tensor], sharded: bo
     return torch.where((weight_norms > 0) & (move_norms > 0), weight_norms / move_norms, 1.0)
 
 
-def parameter_groups(weights: Iterable[Tensor], weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    weights: Iterable[Tensor], weight_decay: float, factors: Sequence[float] | None = None
+) -> list[dict[str, Any]]:
     """The weights in two groups: those that decay and adapt, and biases and LayerNorms, which do neither.
 
     Positions, learned latents and every kernel decay, as in the original. Vectors are biases or LayerNorms.
+
+    Args:
+        weights: those to be trained.
+        weight_decay: of those that decay.
+        factors: what the learning rate of each weight is multiplied by, `lr_factor` of a group: there are groups for
+            each; 1 for all if None.
     """
     weights = list(weights)
-    return [
-        {"params": [w for w in weights if w.ndim > 1], "weight_decay": weight_decay, "adapt": True},
-        {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0, "adapt": False},
-    ]
+    factors = [1.0] * len(weights) if factors is None else factors
+    groups: list[dict[str, Any]] = []
+    for factor in dict.fromkeys(factors):
+        some = [weight for weight, its in zip(weights, factors, strict=True) if its == factor]
+        groups += [
+            {"params": [w for w in some if w.ndim > 1], "weight_decay": weight_decay, "adapt": True},
+            {"params": [w for w in some if w.ndim <= 1], "weight_decay": 0.0, "adapt": False},
+        ]
+        for group in groups[-2:]:
+            group["lr_factor"] = factor
+    return [group for group in groups if group["params"]]
 
 
 def make_optimiser(
-    config: TrainingConfig, weights: Iterable[Tensor], sharded: bool = False
+    config: TrainingConfig, weights: Iterable[Tensor], sharded: bool = False, factors: Sequence[float] | None = None
 ) -> Lamb | Muon | torch.optim.AdamW:
     """The configured optimiser over a model's weights, or this process's rows of them.
 
-    Where its `found_inf` is 1, a step leaves weights and moments as they are, on every kind of device.
+    Where its `found_inf` is 1, a step leaves weights and moments as they are, on every kind of device. `factors` are
+    those of `parameter_groups`.
 
     Raises:
         RinError: Muon is to see rows alone.
     """
     weights = list(weights)
-    optimiser = _optimiser(config, parameter_groups(weights, config.weight_decay), sharded)
+    optimiser = _optimiser(config, parameter_groups(weights, config.weight_decay, factors), sharded)
     if any(weight.device.type in IGNORES_FOUND_INF for weight in weights):
         put_back_what_is_skipped(optimiser)
     return optimiser

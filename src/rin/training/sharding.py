@@ -74,18 +74,18 @@ def local_rows(model: nn.Module) -> dict[str, Tensor]:
 
 
 class LocalWeights:
-    """The weights as an optimiser is to see them: plain tensors, of which each process may hold a part.
+    """The weights that are trained, as an optimiser is to see them: plain tensors, perhaps parts of them.
 
     Args:
         model: the model, sharded or not.
-        sharded: whether it is.
+        sharded: whether each process holds a part of each weight.
     """
 
     def __init__(self, model: nn.Module, sharded: bool) -> None:
         self._sharded = sharded
-        self._weights = dict(model.named_parameters())
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.parts: dict[str, Tensor] = (
-            {name: rows.requires_grad_() for name, rows in local_rows(model).items()}
+            {name: local(weight.detach()).requires_grad_() for name, weight in self._weights.items()}
             if sharded
             else dict(self._weights)
         )

@@ -32,6 +32,7 @@ from rin.training import checkpoint
 from rin.training.average import Average
 from rin.training.checks import check_condition, check_keeps_all
 from rin.training.config import TrainingConfig
+from rin.training.groups import freeze, rate_factors
 from rin.training.held_out import held_out_losses
 from rin.training.lr_schedules import learning_rate
 from rin.training.optim import clip, make_optimiser, optimiser_tensors, restore_optimiser
@@ -70,8 +71,9 @@ class Trainer:
         flip: mirror half of the images or clips, left to right.
 
     Raises:
-        RinError: the batch cannot be split evenly over accumulation steps and processes, or the network takes
-            embeddings, or condition pictures that the data have not.
+        RinError: the batch cannot be split evenly over accumulation steps and processes, the network takes
+            embeddings, or condition pictures that the data have not, or training.freeze or training.rates name weights
+            that it has not.
     """
 
     def __init__(
@@ -96,6 +98,8 @@ class Trainer:
             data, training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
         )
         self.model = model.to(self.device).train()
+        self.frozen = freeze(self.model, config.freeze)
+        factors = rate_factors((name for name, _ in self.model.named_parameters()), config.rates)
         if isinstance(self.model, RIN):
             self.model.recompute_blocks = config.recompute_blocks
         elif config.recompute_blocks:
@@ -112,7 +116,8 @@ class Trainer:
                 shard(average.model)
         self.network = distribute(self.model, self.sharded)
         self.weights = LocalWeights(self.model, self.sharded)
-        self.optimiser = make_optimiser(config, self.weights.parts.values(), self.sharded)
+        parts = self.weights.parts
+        self.optimiser = make_optimiser(config, parts.values(), self.sharded, [factors[name] for name in parts])
         self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
         self.seed_on_device = torch.tensor(seed, device=self.device)  # once: a copy to a GPU waits for what it is doing
         self.noise = noise_purpose(Purpose.TRAINING_NOISE, config.noise_version)
@@ -204,7 +209,7 @@ class Trainer:
             end_factor=config.lr_end_factor,
         )
         for group in self.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_factor"]
         self.network.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
         for number in range(config.accumulation_steps):

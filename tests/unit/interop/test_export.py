@@ -139,7 +139,7 @@ def test_onnxruntime_and_the_sampler_in_numpy_draw_what_we_draw(exported, name, 
     assert (theirs - ours).abs().max() <= ROUNDING
 
     noise, condition = one.noise_and_condition()
-    condition = one.diffusion._scaled(condition)
+    condition = one.diffusion.scaled(condition)
     given, nothing = (
         {key: value.numpy() for key, value in one.inputs(each).items()} for each in (condition, condition.null())
     )

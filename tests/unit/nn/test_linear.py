@@ -45,6 +45,16 @@ def test_only_the_gradients_that_are_asked_for_are_computed():
     layer(tokens).sum().backward()
     assert layer.weight.grad is None
     torch.testing.assert_close(tokens.grad, layer.weight.sum(0).expand(3, -1))
+    layer.zero_grad()
+    layer.bias.requires_grad_()
+    layer(tokens).sum().backward()
+    assert layer.weight.grad is None
+    torch.testing.assert_close(layer.bias.grad, torch.full((40,), 3.0))
+    layer.requires_grad_(True)
+    layer.bias.requires_grad_(False).grad = None
+    layer(tokens).sum().backward()
+    assert layer.bias.grad is None
+    torch.testing.assert_close(layer.weight.grad, x.detach().sum(0).expand(40, -1))
 
 
 def test_small_products_and_other_precisions_take_pytorchs_own_way(monkeypatch):
