@@ -148,7 +148,7 @@ def test_a_script_without_a_guard_has_workers_which_end_with_it(tmp_path, ending
         assert len(pids) == 2
         assert "defined in the script" in process.stdout.readline()
         os.killpg(process.pid, ending) if ending == signal.SIGINT else process.kill()
-        errors = process.communicate(timeout=20)[1]
+        errors = process.communicate(timeout=60)[1]
     assert errors.count("Traceback") == (ending == signal.SIGINT)  # its own, and none of a worker's
     deadline = time.monotonic() + 10
     while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
