@@ -57,7 +57,7 @@ def sheet(steps: Sequence[Routing], tokenizer: Tokenizer, sample: int = 0, num_l
 
 
 def moments(steps: Sequence[Routing], tokenizer: Tokenizer, sample: int = 0, num_latents: int = 8) -> list[Sheet]:
-    """For an animation: of each step the clean estimate, the reading of all latents, and that of some, one below the other."""
+    """For an animation: of each step the clean estimate, the reading of all latents, and that of some."""
     latents = most_concentrated(steps, sample, num_latents)
     sheets = list[Sheet]()
     for step in steps:
