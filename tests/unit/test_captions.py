@@ -23,6 +23,14 @@ SMALL = replace(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_pictures_of_a_scene():
+    """Six in place of fifty: a second in place of ten each time that the set is opened."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rin.toys.captions.A_SCENE", 6)
+        yield
+
+
 def short(num_steps=2, **changes):
     """A run of few updates of a small network."""
     training = replace(CAPTIONS.training, num_steps=num_steps, batch_size=8, sample_every=num_steps)
