@@ -12,7 +12,7 @@ from rin.cli.arguments import SamplingArguments, parse
 from rin.core.compute import device
 from rin.core.distributed import is_first
 from rin.core.errors import RinError
-from rin.core.files import check_writable, written_whole
+from rin.core.files import check_writable_file, written_whole
 from rin.core.launch import processes
 from rin.core.names import printable
 from rin.evaluation.captions import describe_captions, measured_captions
@@ -135,9 +135,7 @@ def _evaluate(chosen: EvaluateArguments) -> None:
     where, source = device(), model_folder(chosen.run)
     for path in (chosen.out, chosen.neighbours, chosen.keep_reference):
         if path is not None:
-            check_writable(path.parent)
-            if path.is_dir():
-                raise RinError(f"cannot write {path}: it is a folder")
+            check_writable_file(path)
     is_model = (source / CONFIG).is_file() or not source.exists()
     if chosen.average_decays and not is_model:
         raise RinError("--average-decays is for a run: leave it out")

@@ -9,7 +9,7 @@ import tyro
 from rin.cli.arguments import SamplingArguments, parse, quoted
 from rin.cli.sample import check_prompt, parse_classes
 from rin.core.errors import RinError
-from rin.core.files import check_writable
+from rin.core.files import check_writable_file
 from rin.core.kind import is_signal
 from rin.core.pixels import to_floats
 from rin.core.progress import LOGGER
@@ -60,9 +60,7 @@ def explain(arguments: list[str]) -> None:
     animated = chosen.out.suffix.lower() == ".gif"
     if not animated and chosen.out.suffix.lower() not in (".png", ".webp", ".bmp"):
         raise RinError(f"cannot write a sheet as {chosen.out.suffix or 'a folder'}: take .png, or .gif for all steps")
-    check_writable(chosen.out.parent)
-    if chosen.out.is_dir():
-        raise RinError(f"cannot write {chosen.out}: it is a folder")
+    check_writable_file(chosen.out)
     for name in ("num_times", "num_rows"):
         if getattr(chosen, name) < 1:
             raise RinError(f"--{name.replace('_', '-')} {getattr(chosen, name)}: take 1 or more")
@@ -71,6 +69,8 @@ def explain(arguments: list[str]) -> None:
     check_prompt(chosen.prompt, kind)
     if is_signal(kind.shape) or (kind.is_set and kind.shape[1] not in (2, 3)):
         raise RinError(f"there are no pictures of {kind.noun} to lay their reading over: rin.routing has the numbers")
+    if kind.condition_shape:
+        raise RinError("this model draws from a picture: rin.routing(trained, condition=...) has the numbers")
     classes = parse_classes(chosen.classes, trained)[: None if chosen.classes else 1]
     if len(classes) > 1:
         raise RinError(f"--classes {chosen.classes}: one sample is shown, give one class")

@@ -10,7 +10,7 @@ from rin.cli.arguments import parse
 from rin.core.compute import Compile, Precision, device
 from rin.core.distributed import is_first
 from rin.core.errors import RinError
-from rin.core.files import check_writable
+from rin.core.files import check_writable_file
 from rin.core.launch import processes
 from rin.core.names import printable
 from rin.diffusion import SamplerName
@@ -103,9 +103,7 @@ def _sweep(chosen: SweepArguments) -> None:
     out = (folder if folder.is_dir() else Path()) / SWEEP if chosen.out is None else chosen.out
     for path in (out, chosen.plot):
         if path is not None:
-            check_writable(path.parent)
-            if path.is_dir():
-                raise RinError(f"cannot write {path}: it is a folder")
+            check_writable_file(path)
     if chosen.plot is not None:
         check_plot(chosen.plot)
     found = Sweep(out)

@@ -83,6 +83,17 @@ def check_writable(folder: Path) -> None:
         raise RinError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
+def check_writable_file(path: Path) -> None:
+    """Makes a file's folder, and makes sure that the file can be written.
+
+    Raises:
+        RinError: it cannot.
+    """
+    check_writable(path.parent)
+    if path.is_dir():
+        raise RinError(f"cannot write {path}: it is a folder")
+
+
 def is_probe(path: Path) -> bool:
     """Whether a file is there for an instant, for `check_writable` in some process."""
     return path.name.startswith(_PROBE)

@@ -46,8 +46,8 @@ def measured_restored(
     pictures = to_pictures(stored).cpu()
     low = held_out_degraded(pictures, experiment.data.degrade, places)
     assert low is not None  # it is checked
-    names = [trained.class_names[label] for label in labels.tolist()] if trained.class_names else None
-    drawn = to_pictures(trained.sample(names, condition=to_floats(low), **options))
+    classes = labels.tolist() if trained.kind.num_classes else None
+    drawn = to_pictures(trained.sample(classes, condition=to_floats(low), **options))
     away = (downscaled(drawn, degradation.factor).float() - low.float()).abs()
     return {
         "num": num,

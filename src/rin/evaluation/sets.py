@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rin.core.errors import RinError
@@ -142,23 +142,28 @@ def measured_sets(
     found: dict[str, Any] = {"num": num, name: set_quality(drawn, reference, near)._asdict()}
     try:
         if num_matched and kind.is_set:
-            few, others = drawn[:num_matched], reference[:num_matched]
-            quality = set_quality(few, others, earth_movers_distances)
-            found["earth_mover"] = {"num": len(few)} | quality._asdict()
+            places = _spread(num, num_matched)
+            quality = set_quality(drawn[places], reference[places], earth_movers_distances)
+            found["earth_mover"] = {"num": len(places)} | quality._asdict()
     except ImportError:
         LOGGER.warning("no earth mover's distance, which takes SciPy: pip install scipy")
-    both = (("drawn", drawn), ("held_out", reference))
-    nearest = {name: near(some[:_CHECKED], training).min(1) for name, some in both}
-    found["nearest_of_training"] = {"num": len(nearest["drawn"].values)} | {
+    checked = _spread(num, _CHECKED)
+    nearest = {name: near(some[checked], training).min(1) for name, some in (("drawn", drawn), ("held_out", reference))}
+    found["nearest_of_training"] = {"num": len(checked)} | {
         name: float(one.values.mean()) for name, one in nearest.items()
     }
     if asked is not None:
         classes = {"drawn": torch.tensor(asked), "held_out": labels}
         found["class_accuracy"] = {
-            name: float((training_labels[one.indices] == classes[name][:_CHECKED]).double().mean())
+            name: float((training_labels[one.indices] == classes[name][checked]).double().mean())
             for name, one in nearest.items()
         }
     return found
+
+
+def _spread(count: int, num: int) -> Int[Tensor, "some"]:
+    """At most `num` of `count` places, spread evenly: drawn sets lie class by class, and some must be of each."""
+    return torch.linspace(0, count - 1, min(num, count)).round().long()
 
 
 def describe_sets(results: dict[str, Any]) -> str:
@@ -184,4 +189,5 @@ def describe_sets(results: dict[str, Any]) -> str:
     near = results["nearest_of_training"]
     ratio = near["drawn"] / near["held_out"] if near["held_out"] else float("nan")
     lines.append(f"distance to the nearest trained on, over a held-out one's {ratio:>2.3f}  (far below 1: copies)")
+    lines.append(f"(the nearest trained on: of {near['num']} drawn and as many held-out ones)")
     return "\n".join(lines)

@@ -57,6 +57,7 @@ def recorded(model: RIN) -> Generator[Recorder]:
         passes: list[Tensor] = []
         kept.append(passes)
 
+        @torch.no_grad()
         def keep(_: nn.Module, inputs: tuple[Tensor, Tensor], __: Tensor) -> None:
             passes.append(layer.weights(*inputs).mean(1).cpu())
 

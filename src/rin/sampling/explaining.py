@@ -35,6 +35,9 @@ class Routing(NamedTuple):
     write: Write
     """How much of a token's update comes from each latent, mean over heads: sums to 1 over latents."""
 
+    num_condition: int
+    """How many of the latents, the last ones, are those of the noise level and of the condition."""
+
     @property
     def computation(self) -> Float[Tensor, "b tokens"]:
         """How much of all reading each token gets, over all blocks and latents, in parts of an even share: mean 1."""
@@ -76,12 +79,13 @@ def routing(
     num_steps = options.get("num_steps") or options.get("steps") or trained.diffusion.config.num_steps
     spread = torch.linspace(0, num_steps - 1, min(whole_number("num_times", num_times, least=1), num_steps))
     wanted, found = {round(step) for step in spread.tolist()}, list[Routing]()
+    num_condition = trained.model.config.num_condition_latents
     with recorded(trained.model) as recorder:
 
         def keep(step: int, x_0: Examples) -> None:
             attended = recorder.first()
             if step in wanted:
-                found.append(Routing(1 - step / num_steps, x_0.cpu(), *attended))
+                found.append(Routing(1 - step / num_steps, x_0.cpu(), *attended, num_condition))
 
         everything = 2**31 if num is None else num  # all at once: a second batch would begin the steps anew
         trained.sample(labels, num, compile="off", batch_size=everything, callback=keep, **options)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.files import check_writable, is_probe, written_whole
+from rin.core.files import check_writable, check_writable_file, is_probe, written_whole
 from rin.core.kind import is_set, is_video
 from rin.core.names import file_names
 from rin.core.optional import pyav
@@ -65,10 +65,11 @@ def check_output(path: Path, shape: Sequence[int], num: int, num_frames: int, co
                 f"cannot write {path}: it would be {most} pixels wide or high, and {ending} has {_MOST_PIXELS[ending]} "
                 "at most: take a lower --num, .npz, or a folder"
             )
-    check_writable(path.parent if ending else path)
-    if ending and path.is_dir():
-        raise RinError(f"cannot write {path}: it is a folder")
-    if not ending and any(not is_probe(file) for file in path.iterdir()):  # another process looks, too
+    if ending:
+        check_writable_file(path)
+        return
+    check_writable(path)
+    if any(not is_probe(file) for file in path.iterdir()):  # another process looks, too
         raise RinError(f"cannot write samples to {path}: there is something in it already, give a new folder")
 
 

@@ -19,7 +19,7 @@ _SIDE = 96
 """Pixels that a picture is enlarged to at least."""
 
 _HEAT = np.array([(24, 24, 40), (110, 30, 110), (220, 70, 60), (255, 170, 50), (255, 250, 190)], dtype=np.float64)
-"""From nothing read to most."""
+"""The colours from the least of a map to its most."""
 
 _PALE = 0.35
 """How much of a picture is seen below a map."""
@@ -34,9 +34,13 @@ def concentration(read: Float[Tensor, "latents tokens"]) -> Float[Tensor, "laten
 
 
 def most_concentrated(steps: Sequence[Routing], sample: int, num: int) -> list[int]:
-    """The latents whose reading in the last block, mean over the steps, is the most concentrated, most first."""
-    fewest = min(step.read.shape[2] for step in steps)
-    mean = torch.stack([concentration(step.read[-1, sample, :fewest]) for step in steps]).mean(0)
+    """The latents whose reading in the last block, mean over the steps, is the most concentrated, most first.
+
+    Where steps have different numbers of latents, they are learned ones that all have: the others change their places.
+    """
+    fewest, most = (least_or_most(step.read.shape[2] for step in steps) for least_or_most in (min, max))
+    shared = fewest if fewest == most else fewest - steps[0].num_condition
+    mean = torch.stack([concentration(step.read[-1, sample, :shared]) for step in steps]).mean(0)
     return mean.argsort(descending=True)[:num].tolist()
 
 

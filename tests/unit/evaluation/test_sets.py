@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rin
-from rin import RinError
+from rin import DataConfig, RinError, open_data
 from rin.evaluation import sets
 from rin.evaluation.sets import (
     chamfer_distances,
@@ -123,6 +123,24 @@ def test_a_run_is_measured_and_its_previews_are_scatter_plots(run, monkeypatch):
     assert (run / "samples" / "step-000000002.png").is_file()
     monkeypatch.setitem(__import__("sys").modules, "scipy.optimize", None)
     assert "earth_mover" not in measured_sets(rin.load(run), run, 4, 2, num_steps=1)
+
+
+def test_what_is_looked_at_of_many_is_of_all_classes(run, monkeypatch):
+    monkeypatch.setattr("rin.evaluation.sets._CHECKED", 12)
+    trained = rin.load(run)
+    data = open_data(DataConfig(path="points", num_held_out=1000, flip=False), (16, 2)).training
+    sets, labels = data.get(torch.arange(1000))
+
+    def copies(asked, _):
+        """Sets that were trained on; circles in place of hearts, the last class."""
+        places = {kind: iter((labels == kind).nonzero().flatten().tolist()) for kind in range(len(SHAPES))}
+        return torch.stack([sets[next(places[kind % 5])] for kind in asked]).float()
+
+    monkeypatch.setattr(trained, "sample", copies)
+    found = measured_sets(trained, run, 60, 0)
+    assert found["nearest_of_training"]["num"] == 12
+    assert found["nearest_of_training"]["drawn"] == pytest.approx(0, abs=1e-6)
+    assert found["class_accuracy"]["drawn"] == pytest.approx(10 / 12)
 
 
 @pytest.mark.parametrize("num", [1, 0, 10_000])

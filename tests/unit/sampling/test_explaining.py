@@ -50,7 +50,13 @@ def reading(token, tokens=6, latents=6):
     """A step whose first latent reads nothing but one token, and whose others read all alike."""
     read = torch.full((1, 1, latents, tokens), 1 / tokens)
     read[0, 0, 2] = torch.nn.functional.one_hot(torch.tensor(token), tokens)
-    return Routing(0.5, torch.zeros(1, 3, 8, 12), read, torch.full((1, 1, tokens, latents), 1 / latents))
+    return Routing(0.5, torch.zeros(1, 3, 8, 12), read, torch.full((1, 1, tokens, latents), 1 / latents), 2)
+
+
+def test_latents_that_change_their_places_between_steps_are_not_shown():
+    few, many = reading(4, latents=4), reading(4, latents=8)
+    assert most_concentrated([few, few], 0, 9) == [2, 0, 1, 3]
+    assert sorted(most_concentrated([few, many], 0, 9)) == [0, 1], "of 4 and of 8, two each are the condition's"
 
 
 def test_the_sheet_is_bright_where_the_patch_is_that_is_read():
