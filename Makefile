@@ -14,6 +14,7 @@ TEST_COMPILED := TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/.venv/inductor $(TEST) -o add
 
 setup: .venv/ready
 
+# gradio asks for a Pillow below 13, and is tested with 13: it comes without what it asks for, and dev has the rest of that.
 # torch-fidelity and rin-pytorch ask for torchvision, which has no build for PyTorch's CPU build. The tests give the
 # first one the names that it imports, and it lies apart, for torchmetrics would import it without; the second one needs
 # torchvision for files alone.
@@ -21,6 +22,7 @@ setup: .venv/ready
 .venv/ready: Makefile pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gradio
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target .venv/fidelity torch-fidelity
 	touch $@
 

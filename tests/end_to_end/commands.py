@@ -9,7 +9,9 @@ from pathlib import Path
 from tests.forking import OTHERS, Forking
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "export", "info", "prepare", "status")
+COMMANDS = (
+    "train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "app", "export", "info", "prepare", "status",
+)  # fmt: skip
 FORKING = Forking([*(f"rin.cli.{command}" for command in COMMANDS), *OTHERS])
 
 TINY = [

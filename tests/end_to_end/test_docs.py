@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rin.cli.app import AppArguments
 from rin.cli.arguments import parse
 from rin.cli.info import InfoArguments
 from rin.sampling.pictures import save_video
@@ -148,6 +149,9 @@ def run(command, folder, as_it_is=False, processes=1):
         words[1] = str(made / words[1])
     elif name == "info" and "--gpus" in words:  # to count takes seconds, and tests/unit/costs does it
         parse(InfoArguments, words, "rin info")
+        return
+    elif name == "app":  # which goes on until it is interrupted; test_app.py has pages
+        parse(AppArguments, words, "rin app")
         return
     elif name == "export":
         words[words.index("--out") + 1] = str(made / words[words.index("--out") + 1])

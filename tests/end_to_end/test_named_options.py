@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 
+from rin.cli.app import AppArguments
 from rin.cli.arguments import parse
 from rin.cli.edit import EditArguments
 from rin.cli.evaluate import EvaluateArguments
@@ -28,6 +29,7 @@ COMMANDS = {
     "evaluate": (EvaluateArguments, ["runs/mine"]),
     "sweep": (SweepArguments, ["runs/mine", "--features", "features.pt"]),
     "explain": (ExplainArguments, ["runs/mine"]),
+    "app": (AppArguments, ["runs/mine"]),
     "export": (ExportArguments, ["runs/mine"]),
     "prepare": (PrepareArguments, ["path/to/images", "sets/mine", "--size", "64"]),
     "info": (InfoArguments, []),

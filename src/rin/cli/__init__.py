@@ -25,6 +25,7 @@ Recurrent Interface Networks: train and sample diffusion models of images and vi
   rin evaluate RUN              measure what a run draws, or pictures from anywhere
   rin sweep RUN                 measure it at many ways to sample: steps, samplers, guidance, averages
   rin explain RUN               what the latents read while a sample comes about, as a picture
+  rin app RUN                   a page in the browser, on this machine: draw, see what the latents read, look at a run
   rin export RUN                the network in ONNX with a sampler in numpy, for programs without PyTorch
   rin status RUN                where a run stands
   rin prepare SOURCE OUT        turn a folder, parquet, tar shards, videos or a Hub name into one memory-mapped set
@@ -36,7 +37,9 @@ Each has --help. In short:
   rin train small-32 --data.path FOLDER-OF-IMAGES --out runs/mine
 """
 
-COMMANDS = ("train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "export", "status", "prepare", "info")
+COMMANDS = (
+    "train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "app", "export", "status", "prepare", "info",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,6 +102,8 @@ def _command(name: str) -> Callable[[list[str]], None]:
         from rin.cli.sweep import sweep as command
     elif name == "explain":
         from rin.cli.explain import explain as command
+    elif name == "app":
+        from rin.cli.app import app as command
     elif name == "export":
         from rin.cli.export import export as command
     elif name == "status":

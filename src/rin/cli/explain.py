@@ -10,7 +10,6 @@ from rin.cli.arguments import SamplingArguments, parse, quoted
 from rin.cli.sample import check_prompt, parse_classes
 from rin.core.errors import RinError
 from rin.core.files import check_writable_file
-from rin.core.kind import is_signal
 from rin.core.pixels import to_floats
 from rin.core.progress import LOGGER
 from rin.evaluation.videos import held_out_frames
@@ -18,7 +17,7 @@ from rin.model_files import model_folder
 from rin.nn import RIN
 from rin.sampling.explaining import routing
 from rin.sampling.pictures import save_animation, save_image
-from rin.sampling.routing_sheet import moments, sheet
+from rin.sampling.routing_sheet import moments, sheet, why_not_shown
 from rin.trained_model import load
 
 
@@ -67,8 +66,8 @@ def explain(arguments: list[str]) -> None:
     trained = load(chosen.run)
     kind = trained.kind
     check_prompt(chosen.prompt, kind)
-    if is_signal(kind.shape) or (kind.is_set and kind.shape[1] not in (2, 3)):
-        raise RinError(f"there are no pictures of {kind.noun} to lay their reading over: rin.routing has the numbers")
+    if reason := why_not_shown(kind):
+        raise RinError(reason)
     if kind.condition_shape:
         raise RinError("this model draws from a picture: rin.routing(trained, condition=...) has the numbers")
     classes = parse_classes(chosen.classes, trained)[: None if chosen.classes else 1]

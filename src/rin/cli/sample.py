@@ -13,21 +13,19 @@ from rin.core.distributed import is_first
 from rin.core.errors import RinError, unknown
 from rin.core.kind import Kind
 from rin.core.launch import processes
-from rin.core.pixels import to_floats, to_pictures
+from rin.core.pixels import to_floats
 from rin.core.progress import LOGGER
-from rin.core.shapes import Examples, Pictures
+from rin.core.shapes import Examples
 from rin.data.folders import picture_files
 from rin.evaluation.sweeping import CHOSEN, SWEEP, best_within
 from rin.evaluation.videos import check_pictures, held_out_frames, last_frames
 from rin.model_files import model_folder
-from rin.sampling.drawing import num_blocks, of_all
+from rin.sampling.denoising import Denoising
+from rin.sampling.drawing import num_blocks
 from rin.sampling.given import conditions_of
 from rin.sampling.outputs import check_output, save, shows_denoising
 from rin.sampling.requests import spread_labels
 from rin.trained_model import TrainedModel, load
-
-_MOMENTS = 60
-"""Steps of the denoising that a .gif shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,24 +162,6 @@ def check_prompt(prompt: str | None, kind: Kind) -> None:
     """
     if prompt is not None and not kind.caption_length:
         raise RinError("--prompt is for models that have learned from captions, and this one has not: leave it out")
-
-
-class Denoising:
-    """The clean estimates of all samples at some steps, spread over their run."""
-
-    def __init__(self, num_steps: int) -> None:
-        spread = torch.linspace(0, num_steps - 1, max(1, min(_MOMENTS, num_steps)))
-        self._kept = {round(step) for step in spread.tolist()}
-        self._batches: dict[int, list[Pictures]] = {}
-
-    def __call__(self, step: int, x_0: Examples) -> None:
-        """Keeps what is to be seen of a batch (see `rin.sampling.drawing.Callback`)."""
-        if step in self._kept:
-            self._batches.setdefault(step, []).append(to_pictures(x_0.cpu()))
-
-    def moments(self, num: int) -> list[Pictures]:
-        """All samples, of every process, at each of those steps."""
-        return [of_all(batches, num) for batches in self._batches.values()]
 
 
 def denoising_of(out: Path, trained: TrainedModel, sampling: SamplingArguments) -> Denoising | None:

@@ -1,6 +1,7 @@
 """Libraries that are installed only where they are wanted."""
 
 import importlib
+import os
 from typing import Any
 
 from rin.core.errors import RinError
@@ -70,3 +71,22 @@ def onnx_runtime(purpose: str) -> Any:
         except ImportError as error:
             raise RinError(f'{name} is needed {purpose}: pip install "rin-diffusion[export]"') from error
     return importlib.import_module("onnxruntime")
+
+
+def gradio(purpose: str) -> Any:
+    """Gradio, which makes pages for a browser, with its reports on how it is used turned off.
+
+    Args:
+        purpose: what it is needed for, as in "for rin app".
+
+    Raises:
+        RinError: it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # it is read when parts of a page are made, too
+    try:
+        library = importlib.import_module("gradio")
+        if not hasattr(library, "Blocks"):
+            raise ImportError("what is found by that name is a folder")
+    except ImportError as error:
+        raise RinError(f'gradio is needed {purpose}: pip install "rin-diffusion[app]" ({error})') from error
+    return library

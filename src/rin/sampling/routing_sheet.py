@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from rin.core.errors import RinError
-from rin.core.kind import is_image, is_set, is_video
+from rin.core.kind import Kind, is_image, is_set, is_video
 from rin.core.pixels import to_pictures
 from rin.nn.tokenizers import ImageTokenizer, Tokenizer, VideoTokenizer
 from rin.sampling.explaining import Routing
@@ -26,6 +26,16 @@ _PALE = 0.35
 
 Map = Float[Tensor, "tokens"]
 Panel = UInt8[Tensor, "3 down across"]
+
+
+def why_not_shown(kind: Kind) -> str:
+    """Why there are no pictures of data: they are signals, or sets of points of other than 2 or 3 numbers.
+
+    Empty if there are.
+    """
+    if kind.is_signal or (kind.is_set and kind.shape[1] not in (2, 3)):
+        return f"there are no pictures of {kind.noun} to lay their reading over: rin.routing has the numbers"
+    return ""
 
 
 def concentration(read: Float[Tensor, "latents tokens"]) -> Float[Tensor, "latents"]:

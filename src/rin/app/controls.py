@@ -1,0 +1,103 @@
+"""The controls that tabs share, and how mistakes are told."""
+
+import html
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from rin.app.drawing import Choices
+from rin.app.opened import Opened, shares_of_operations
+from rin.core.errors import RinError
+from rin.diffusion.samplers import SAMPLERS
+
+COMPUTING: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "computing"}
+"""Of every event that computes: they wait for one another, and the page shows the place in the queue."""
+
+_MOST_STEPS, _MOST_GUIDANCE = 1000, 20.0
+
+
+@contextmanager
+def messages(gr: Any) -> Generator[None]:
+    """Turns a mistake into a message in the page; what is anything else is a bug, and told in the terminal."""
+    try:
+        yield
+    except RinError as error:
+        text = html.escape(str(error), quote=False)  # the page would take it for HTML
+        raise gr.Error(text, duration=None, print_exception=False) from None
+
+
+class Controls(NamedTuple):
+    """What is asked of a drawing, but for its classes and its number; hidden where it is nothing to this model."""
+
+    prompt: Any
+    condition: Any
+    seed: Any
+    sampler: Any
+    num_steps: Any
+    guidance: Any
+    num_latents: Any
+    average: Any
+
+
+def controls(gr: Any, opened: Opened) -> Controls:
+    """Lays them out, each with a value that works."""
+    kind, own, config = opened.kind, opened.own, opened.config
+    prompt = gr.Textbox(opened.caption, label="Prompt", max_length=1000, visible=bool(kind.caption_length))
+    condition = gr.Image(
+        opened.condition, label="Picture to draw from", type="pil", image_mode=None, format="png", sources=["upload"],
+        visible=bool(kind.condition_shape),
+    )  # fmt: skip
+    with gr.Row():
+        seed = gr.Number(0, label="Seed", precision=0)
+        sampler = gr.Dropdown(list(SAMPLERS), value=own.sampler, label="Sampler")
+    with gr.Row():
+        num_steps = gr.Slider(1, max(_MOST_STEPS, own.num_steps), own.num_steps, step=1, label="Steps")
+        guidance = gr.Slider(
+            0, _MOST_GUIDANCE, 0, step=0.1, label="Guidance", visible=bool(own.label_drop_rate and _is_labelled(opened))
+        )
+    least, most = config.num_latents_min if opened.is_elastic else 0, config.num_latents
+    num_latents = gr.Slider(least, most, most, step=1, label="Latents", visible=opened.is_elastic)
+    if opened.is_elastic:
+        _share_of_operations(gr, opened, num_latents)
+    averages = [(f"{decay:g}", decay) for decay in opened.averages]
+    average = gr.Dropdown(
+        averages, value=averages[0][1] if averages else None, label="Average of the weights, by its decay",
+        visible=len(averages) > 1,
+    )  # fmt: skip
+    return Controls(prompt, condition, seed, sampler, num_steps, guidance, num_latents, average)
+
+
+def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choices:
+    """What a person has chosen, from the values of `Controls`; what is nothing to this model is left out."""
+    given = Controls(*values)
+    return Choices(
+        classes=tuple(classes),
+        prompt=given.prompt or "",
+        condition=given.condition if opened.kind.condition_shape else None,
+        num=num,
+        seed=given.seed or 0,
+        sampler=given.sampler,
+        num_steps=given.num_steps,
+        guidance=given.guidance or 0.0,
+        num_latents=int(given.num_latents) if opened.is_elastic else None,
+        average=given.average if len(opened.averages) > 1 else None,
+    )
+
+
+def named_classes(opened: Opened) -> list[tuple[str, int]]:
+    """The classes as a dropdown takes them: names, and the numbers that they stand for."""
+    return [(name, number) for number, name in enumerate(opened.class_names[: opened.kind.num_classes])]
+
+
+def _is_labelled(opened: Opened) -> bool:
+    return bool(opened.kind.num_classes or opened.kind.caption_length)
+
+
+def _share_of_operations(gr: Any, opened: Opened, num_latents: Any) -> None:
+    shares = shares_of_operations(opened.config)
+
+    def share(count: Any) -> str:
+        return f"{shares[int(count)]:.0%} of the operations of a pass with all latents"
+
+    text = gr.Markdown(share(opened.config.num_latents))
+    num_latents.change(share, num_latents, text, queue=False, show_progress="hidden", api_visibility="undocumented")

@@ -1,0 +1,50 @@
+"""The tab that tells of a run."""
+
+from typing import Any
+
+from PIL import Image
+
+from rin.app.controls import messages
+from rin.app.opened import Opened
+from rin.app.run_figures import figures, losses, preview, previews
+
+
+def run_tab(gr: Any, blocks: Any, opened: Opened) -> None:
+    """Lays out the tab, in the blocks that are open; read when the page is opened, and when asked for."""
+    import pandas as pd  # gradio has it
+
+    with gr.Row():
+        with gr.Column():
+            again = gr.Button("Read again")
+            table = gr.Dataframe(headers=["", "value"], datatype="str", interactive=False, label="Figures")
+        with gr.Column():
+            curves = gr.LinePlot(x="step", y="loss", color="of", label="Losses", visible=False)
+            no_curves = gr.Markdown(visible=False)
+            place = gr.Slider(0, 1, 0, step=1, label="Samples on the way", visible=False)
+            told = gr.Markdown()
+            shown = gr.Image(format="png", interactive=False, visible=False, buttons=["download", "fullscreen"])
+
+    def read() -> tuple[Any, ...]:
+        with messages(gr):
+            points, count = losses(opened.folder), len(previews(opened.folder))
+            words, picture = preview(opened.folder, count - 1)
+            rows = figures(opened)
+        some = bool(points["step"])
+        return (
+            rows,
+            gr.LinePlot(value=pd.DataFrame(points), visible=some),
+            gr.Markdown("" if some else "A saved model, which has no log of its training.", visible=not some),
+            gr.Slider(minimum=0, maximum=max(count - 1, 1), value=max(count - 1, 0), visible=count > 1),
+            words,
+            gr.Image(value=picture, visible=picture is not None),
+        )
+
+    def go(place: Any) -> tuple[str, Image.Image | None]:
+        with messages(gr):
+            return preview(opened.folder, int(place))
+
+    outputs = [table, curves, no_curves, place, told, shown]
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
+    blocks.load(read, None, outputs, **quiet)
+    again.click(read, None, outputs, api_name="run", **quiet)
+    place.change(go, place, [told, shown], api_name="samples", **quiet)
