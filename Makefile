@@ -10,7 +10,7 @@ SLOWEST := --durations=20 --durations-min=1
 # code before is kept: the first run is the slow one.
 TEST_COMPILED := TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/.venv/inductor $(TEST) -o addopts="-ra --strict-markers" tests/compiled
 
-.PHONY: setup demo demo-video bench quick test test-full static check format wheel clean
+.PHONY: setup demo demo-video bench quick test test-full static check format site wheel clean
 
 setup: .venv/ready
 
@@ -63,8 +63,11 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+site: setup  ## the pages and the reference as a site
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs/site . site
+
 wheel: setup
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf .venv build dist demo demo-video bench .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist site demo demo-video bench .pytest_cache .ruff_cache .import_linter_cache
