@@ -1,6 +1,7 @@
 """The site of the documentation is built from the pages, and a link that leads nowhere is an error."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +41,7 @@ def test_the_reference_has_every_public_name(site):
 
 def test_no_page_loads_anything_from_elsewhere(site):
     for page in site.rglob("*.html"):
-        text = page.read_text()
-        assert 'src="http' not in text and '<link rel="stylesheet" type="text/css" href="http' not in text, page
+        assert not re.findall(r'src="https?:[^"]*|<link[^>]* href="https?:[^"]*', page.read_text()), page
 
 
 def test_a_link_that_leads_nowhere_is_an_error(tmp_path):
