@@ -8,12 +8,26 @@ from typing import Any, NamedTuple
 from rin.app.drawing import Choices
 from rin.app.opened import Opened, shares_of_operations
 from rin.core.errors import RinError
-from rin.diffusion.samplers import SAMPLERS
+from rin.core.kind import Kind
+from rin.diffusion.samplers import SamplerName
+from rin.sampling.plots import is_plotted
 
 COMPUTING: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "computing"}
 """Of every event that computes: they wait for one another, and the page shows the place in the queue."""
 
-_MOST_STEPS, _MOST_GUIDANCE = 1000, 20.0
+_MOST_STEPS, _MOST_GUIDANCE = 1000, 10.0
+
+_LARGEST_PIXELS = 64
+"""The side of pictures up to which they are enlarged pixel by pixel, not smoothly."""
+
+SAMPLERS: dict[SamplerName, str] = {
+    "ddpm": "noise, of large variance",
+    "ddpm-small": "noise, of the posterior's variance",
+    "ddim": "no noise, first order",
+    "dpmpp-2m": "no noise, second order",
+    "heun": "no noise, second order, two passes a step",
+}
+"""Names of samplers, and what is what."""
 
 
 @contextmanager
@@ -49,12 +63,13 @@ def controls(gr: Any, opened: Opened) -> Controls:
     )  # fmt: skip
     with gr.Row():
         seed = gr.Number(0, label="Seed", precision=0)
-        sampler = gr.Dropdown(list(SAMPLERS), value=own.sampler, label="Sampler")
-    with gr.Row():
-        num_steps = gr.Slider(1, max(_MOST_STEPS, own.num_steps), own.num_steps, step=1, label="Steps")
-        guidance = gr.Slider(
-            0, _MOST_GUIDANCE, 0, step=0.1, label="Guidance", visible=bool(own.label_drop_rate and _is_labelled(opened))
+        num_steps = gr.Number(
+            own.num_steps, label="Steps", precision=0, minimum=1, maximum=max(_MOST_STEPS, own.num_steps)
         )
+    samplers = [(f"{name}: {words}", name) for name, words in SAMPLERS.items()]
+    sampler = gr.Dropdown(samplers, value=own.sampler, label="Sampler")
+    is_guided = bool(own.label_drop_rate and (kind.num_classes or kind.caption_length))
+    guidance = gr.Slider(0, _MOST_GUIDANCE, float(is_guided), step=0.1, label="Guidance", visible=is_guided)
     least, most = config.num_latents_min if opened.is_elastic else 0, config.num_latents
     num_latents = gr.Slider(least, most, most, step=1, label="Latents", visible=opened.is_elastic)
     if opened.is_elastic:
@@ -70,6 +85,7 @@ def controls(gr: Any, opened: Opened) -> Controls:
 def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choices:
     """What a person has chosen, from the values of `Controls`; what is nothing to this model is left out."""
     given = Controls(*values)
+    is_asked_for = not opened.kind.caption_length or bool((given.prompt or "").strip())
     return Choices(
         classes=tuple(classes),
         prompt=given.prompt or "",
@@ -78,7 +94,7 @@ def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choic
         seed=given.seed or 0,
         sampler=given.sampler,
         num_steps=given.num_steps,
-        guidance=given.guidance or 0.0,
+        guidance=(given.guidance or 0.0) if is_asked_for else 0.0,
         num_latents=int(given.num_latents) if opened.is_elastic else None,
         average=given.average if len(opened.averages) > 1 else None,
     )
@@ -89,8 +105,10 @@ def named_classes(opened: Opened) -> list[tuple[str, int]]:
     return [(name, number) for number, name in enumerate(opened.class_names[: opened.kind.num_classes])]
 
 
-def _is_labelled(opened: Opened) -> bool:
-    return bool(opened.kind.num_classes or opened.kind.caption_length)
+def large(kind: Kind, *others: str) -> list[str]:
+    """The classes of the style that show pictures of samples as large as there is room."""
+    is_small = not is_plotted(kind.shape) and max(kind.shape[-2:]) <= _LARGEST_PIXELS
+    return ["sheet", *(["pixels"] if is_small else []), *others]
 
 
 def _share_of_operations(gr: Any, opened: Opened, num_latents: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from rin.core.compute import device_of
 from rin.core.errors import RinError
 from rin.core.kind import Kind
 from rin.core.pixels import to_floats, to_pictures
@@ -45,6 +46,7 @@ class Opened:
         self.kind: Kind = self._trained.kind
         self.config: RINConfig = self._trained.config
         self.own = self._trained.diffusion.config
+        self.device = device_of(self._trained.model)
         self.averages = _averages(self.folder)
         self.values = self._trained.values
         names = self._trained.class_names

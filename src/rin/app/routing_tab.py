@@ -4,15 +4,16 @@ from typing import Any
 
 from PIL import Image
 
-from rin.app.controls import COMPUTING, choices, controls, messages, named_classes
+from rin.app.controls import COMPUTING, choices, controls, large, messages, named_classes
 from rin.app.opened import Opened
 from rin.app.routing import explained
 
 Kept = list[tuple[float, Image.Image]]
 """Times, and the picture of each."""
 
-_HELP = """From the left, or from above: the clean estimate; how much of all reading each place gets; and what single
-latents read in the last block, the most concentrated first. Bright is most, dark least, of each map for itself."""
+_HELP = """Row by row: the clean estimate; how much of all reading each place gets; and what single latents read in the
+last block, the most concentrated first. Bright is most, dark least, of each map for itself. Several steps, or the
+frames of a clip, stand side by side."""
 
 
 def routing_tab(gr: Any, opened: Opened) -> None:
@@ -30,8 +31,13 @@ def routing_tab(gr: Any, opened: Opened) -> None:
             gr.Markdown(_HELP)
             place = gr.Slider(1, 2, 1, step=1, label="Step, from noise to the sample", visible=False)
             told = gr.Markdown()
-            shown = gr.Image(label="One step", format="png", interactive=False, buttons=["download", "fullscreen"])
-            whole = gr.Image(label="Several steps", format="png", interactive=False, buttons=["download", "fullscreen"])
+            shown, whole = (
+                gr.Image(
+                    label=label, alt_text=label, format="png", interactive=False, buttons=["download", "fullscreen"],
+                    elem_classes=large(opened.kind, *others),
+                )
+                for label, *others in (("One step",), ("Several steps", "long"))
+            )  # fmt: skip
 
     def show(
         of: Any, rows: Any, prompt: Any, condition: Any, seed: Any, sampler: Any, steps: Any, guidance: Any,
@@ -49,7 +55,10 @@ def routing_tab(gr: Any, opened: Opened) -> None:
         number = max(1, min(int(place), len(moments)))
         return _time(moments, number), moments[number - 1][1] if moments else None
 
-    start.click(show, [of, rows, *others], [kept, place, told, shown, whole], api_name="routing", **COMPUTING)
+    start.click(
+        show, [of, rows, *others], [kept, place, told, shown, whole], api_name="routing", show_progress_on=shown,
+        **COMPUTING,
+    )  # fmt: skip
     place.change(
         go, [place, kept], [told, shown], queue=False, show_progress="hidden", api_name="moment",
         api_visibility="undocumented",

@@ -4,7 +4,7 @@ from typing import Any
 
 from PIL import Image
 
-from rin.app.controls import messages
+from rin.app.controls import large, messages
 from rin.app.opened import Opened
 from rin.app.run_figures import figures, losses, preview, previews
 
@@ -16,13 +16,19 @@ def run_tab(gr: Any, blocks: Any, opened: Opened) -> None:
     with gr.Row():
         with gr.Column():
             again = gr.Button("Read again")
-            table = gr.Dataframe(headers=["", "value"], datatype="str", interactive=False, label="Figures")
+            table = gr.Dataframe(
+                headers=["figure", "value"], datatype="str", interactive=False, label="Figures", wrap=True,
+                column_widths=["35%", "65%"], max_height=2000,
+            )  # fmt: skip
         with gr.Column():
-            curves = gr.LinePlot(x="step", y="loss", color="of", label="Losses", visible=False)
+            curves = gr.LinePlot(x="step", y="loss", color="of", color_title="loss", label="Losses", visible=False)
             no_curves = gr.Markdown(visible=False)
             place = gr.Slider(0, 1, 0, step=1, label="Samples on the way", visible=False)
             told = gr.Markdown()
-            shown = gr.Image(format="png", interactive=False, visible=False, buttons=["download", "fullscreen"])
+            shown = gr.Image(
+                label="Samples", alt_text="Samples on the way", format="png", interactive=False, visible=False,
+                buttons=["download", "fullscreen"], elem_classes=large(opened.kind),
+            )  # fmt: skip
 
     def read() -> tuple[Any, ...]:
         with messages(gr):

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from rin.app.controls import COMPUTING, choices, controls, messages, named_classes
+from rin.app.controls import COMPUTING, choices, controls, large, messages, named_classes
 from rin.app.drawing import MOST_SAMPLES, drawn
 from rin.app.opened import Opened
 from rin.app.results import files, picture
@@ -56,9 +56,12 @@ def sample_tab(gr: Any, blocks: Any, opened: Opened) -> None:
             with gr.Row():
                 start, end = gr.Button("Draw", variant="primary"), gr.Button("Stop", variant="stop")
         with gr.Column(scale=3):
-            shown = gr.Image(label="Samples", format="png", interactive=False, buttons=["download", "fullscreen"])
+            shown = gr.Image(
+                label="Samples", alt_text="Samples", format="png", interactive=False,
+                buttons=["download", "fullscreen"], elem_classes=large(opened.kind),
+            )  # fmt: skip
             status = gr.Markdown("Press Draw.")
-            results = gr.Files(label="To download", interactive=False)
+            results = gr.Files(label="To download", interactive=False, elem_classes="results")
 
     def begin(request: gr.Request) -> None:
         stops.begin(request.session_hash)
@@ -83,7 +86,7 @@ def sample_tab(gr: Any, blocks: Any, opened: Opened) -> None:
         stops.forget(request.session_hash)
 
     start.click(begin, queue=False, show_progress="hidden", api_name="begin", api_visibility="undocumented").then(
-        draw, [classes, number, *others], [shown, status, results], api_name="draw", **COMPUTING
+        draw, [classes, number, *others], [shown, status, results], api_name="draw", show_progress_on=shown, **COMPUTING
     )
     end.click(halt, queue=False, show_progress="hidden", api_name="stop", api_visibility="undocumented")
     blocks.unload(leave)
@@ -103,7 +106,7 @@ def _draw(
             written = files(state, opened.kind, opened.values, opened.class_names, Path(folder))
             playing = next((str(path) for path in written if path.name == "clips.gif"), None)
             num, noun = len(state.samples), opened.kind.noun
-            told = f"{num} {noun if num > 1 else noun[:-1]}, {chosen.num_steps} steps"
+            told = f"{num} {noun if num > 1 else noun[:-1]}, {chosen.num_steps or opened.own.num_steps} steps"
             yield playing or picture(state, opened.kind) or gr.skip(), told, list(map(str, written))
         return
     told = "before its first step" if state is None else f"after step {state.step} of {state.num_steps}"

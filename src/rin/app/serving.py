@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from rin.app.opened import Opened
-from rin.app.page import page
+from rin.app.page import SCRIPT, STYLE, page
 from rin.core.errors import RinError
 from rin.core.optional import gradio
 from rin.core.progress import LOGGER
@@ -47,7 +47,7 @@ def serve(opened: Opened, host: str = THIS_MACHINE, port: int = 7860, wait: Call
                 server_name=f"[{host}]" if ":" in host else host, server_port=port,
                 share=False, quiet=True, prevent_thread_lock=True,
                 theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-                footer_links=[], run_history=False, ssr_mode=False, mcp_server=False, pwa=False,
+                css=STYLE, js=SCRIPT, footer_links=[], run_history=False, ssr_mode=False, mcp_server=False, pwa=False,
                 enable_monitoring=False, max_file_size=_LARGEST_FILE, app_kwargs={"middleware": [(_OwnOnly, (), {})]},
             )  # fmt: skip
         except (OSError, ValueError) as error:  # what gradio says of a machine that cannot be reached from itself

@@ -71,12 +71,16 @@ def sheet(steps: Sequence[Routing], tokenizer: Tokenizer, sample: int = 0, num_l
 
 
 def moments(steps: Sequence[Routing], tokenizer: Tokenizer, sample: int = 0, num_latents: int = 8) -> list[Sheet]:
-    """For an animation: of each step the clean estimate, the reading of all latents, and that of some."""
+    """For an animation: of each step the clean estimate, the reading of all latents, and that of some.
+
+    Row by row, about a square; of clips one below the other, a column a frame.
+    """
     latents = most_concentrated(steps, sample, num_latents)
     sheets = list[Sheet]()
     for step in steps:
         columns = _columns(step, tokenizer, sample, latents)
-        sheets.append(grid(torch.stack([panel for row in zip(*columns, strict=True) for panel in row]), len(columns)))
+        panels = torch.stack([panel for row in zip(*columns, strict=True) for panel in row])
+        sheets.append(grid(panels, len(columns) if len(columns) > 1 else None))
     return sheets
 
 

@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 
 from rin import RinError
+from rin.app.controls import SAMPLERS
 from rin.app.page import page
 from rin.app.run_figures import losses, preview
 from rin.app.sample_tab import Stops
 from rin.app.serving import is_this_machine
 from rin.core.optional import gradio
+from rin.diffusion import samplers
 from tests.unit.app.opened import TOYS, opened
 
 
@@ -76,8 +78,39 @@ def test_a_model_is_asked_for_nothing_that_it_does_not_take(tmp_path):
         blocks = made(opened(tmp_path / kind, kind))
         there = {block.label: block.visible for block in blocks.blocks.values() if getattr(block, "label", None)}
         assert {name for name in labelled if there[name]} == set(visible)
+        assert {block.value for block in blocks.blocks.values() if getattr(block, "label", None) == "Guidance"} == {
+            float("Guidance" in visible)  # 0 where it cannot be turned down
+        }
         assert there["Steps"]
         assert there["Seed"]
+
+
+def test_without_a_prompt_there_is_nothing_to_guide_by(tmp_path):
+    model, who = opened(tmp_path, "captions"), gradio("for a test").Request(session_hash="one")
+    draw = event(made(model), "draw")
+
+    def pixels(**given):
+        *_, (shown, _, _) = draw(who, [], 2, *values(model, **given))
+        return shown.tobytes()
+
+    assert pixels(guidance=3.0, prompt=" ") == pixels(guidance=0.0, prompt="")
+    assert pixels(guidance=3.0, prompt="a disc") != pixels(guidance=0.0, prompt="a disc")
+
+
+def test_steps_that_are_left_out_are_the_models_own(tmp_path):
+    model, who = opened(tmp_path), gradio("for a test").Request(session_hash="one")
+    *_, (_, told, _) = event(made(model), "draw")(who, [], 1, *values(model, steps=None))
+    assert told == "1 picture, 4 steps"
+
+
+def test_every_sampler_is_there_and_the_heading_tells_what_the_model_is(tmp_path):
+    assert tuple(SAMPLERS) == samplers.SAMPLERS
+    model = opened(tmp_path)
+    model.source = "<b>x</b>"
+    heading = next(block.value for block in made(model).blocks.values() if block.elem_classes == ["heading"])
+    assert heading.startswith("<h1>&lt;b&gt;x&lt;/b&gt;</h1><p>Draws pictures of 3 x 8 x 8, of 5 classes; ")
+    count = sum(weight.numel() for weight in model.trained().model.parameters())
+    assert heading.endswith(f"; {count:,} parameters; computes on the CPU.</p>")
 
 
 def test_a_mistake_is_a_message_without_a_traceback(tmp_path):

@@ -82,7 +82,9 @@ def test_clips_have_a_column_a_frame_and_sets_are_points():
     sets = toy(shape=(7, 2), set_positions=False)
     steps = routing(sets, [1], num_times=2)
     assert sheet(steps, sets.model.tokenizer, num_latents=2).shape[3] // 96 == 2
-    assert len(moments(steps, sets.model.tokenizer, num_latents=2)) == 2
+    of_sets = moments(steps, sets.model.tokenizer, num_latents=2)
+    assert len(of_sets) == 2
+    assert [side // 96 for side in of_sets[0].shape[2:]] == [2, 2], "four panels, about a square"
     signals = toy(shape=(1, 1, 12), patch_size=4)
     steps = routing(signals, [1], num_times=1)
     assert steps[0].read.shape[-1] == 3
