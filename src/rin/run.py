@@ -157,8 +157,8 @@ def _train(
 
 
 def _as_begun(experiment: ExperimentConfig, before: BegunRun | None) -> ExperimentConfig:
-    """The experiment without classes if its run was begun so, perhaps when fewer columns were taken for some."""
-    if before is None or before.experiment.model.num_classes:
+    """The experiment without labels if its run was begun so, perhaps when fewer columns were taken for some."""
+    if before is None or before.experiment.model.kind.is_labelled:
         return experiment
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, labels=False))
 
@@ -221,7 +221,7 @@ def _check_same(
             f"to go on with it{', add --data-moved if its set has moved,' if moved else ','} or another --out"
         )
     if not names and before.identity is not None and data.identity is not None:
-        names = changes(before.identity, data.identity, with_classes=bool(class_names))
+        names = changes(before.identity, data.identity, with_classes=experiment.model.kind.is_labelled)
     if names:
         raise no_longer(experiment.data.path, folder, names, ", or another --out")
 
@@ -279,5 +279,5 @@ def _tell(data: OpenedData, experiment: ExperimentConfig, requested: ExperimentC
         LOGGER.warning("%s", note)
     if requested.model.num_classes and requested.data.labels and not names:
         LOGGER.warning("so the model has none either, though model.num_classes is %d", requested.model.num_classes)
-    elif names and not (experiment.model.num_classes or experiment.model.caption_length):
+    elif names and not experiment.model.kind.is_labelled:
         LOGGER.warning("these classes are not used: model.num_classes is 0")

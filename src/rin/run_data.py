@@ -82,7 +82,7 @@ def check_data(run: Path, identity: DataIdentity | None) -> None:
     before = begun_run(run)
     if before is None or before.identity is None or identity is None:
         return
-    if changed := changes(before.identity, identity, with_classes=bool(before.class_names)):
+    if changed := changes(before.identity, identity, with_classes=before.experiment.model.kind.is_labelled):
         raise no_longer(before.experiment.data.path, run, changed)
 
 

@@ -44,7 +44,8 @@ STANDING = {"c": "3", "f": "8", "h": "32", "w": "32", "n": "4", "N": "4", "GIB":
 def understood(name, words):
     """Holds a command to take these words after what it needs."""
     if name == "train":
-        preset = "moving-shapes" if "--model.num-context-frames" in words else "small-32"
+        is_of_clips = "--model.num-context-frames" in words or (words[0] == "--model.shape" and len(words) == 5)
+        preset = "moving-shapes" if is_of_clips else "small-32"
         train([preset, *words, "--dry-run"])
     else:
         kind, needed = COMMANDS[name]

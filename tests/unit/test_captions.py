@@ -1,5 +1,6 @@
 """Captions: their bytes as tokens, the generated set of pictures with sentences, and a model that draws by them."""
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 import rin
 from rin import DataConfig, RinError, open_data
+from rin.core.errors import StoppedError
 from rin.core.kind import Kind
 from rin.core.texts import byte_tokens, text_bytes
 from rin.data.media_sets import MediaInMemory
@@ -15,6 +17,7 @@ from rin.evaluation.captions import describe_captions, measured_captions
 from rin.nn.size import num_parameters
 from rin.toys.captions import RELATIONS, draw_scenes, is_shown, scenes
 from rin.training.held_out import held_out_losses
+from rin.training.trainer import Trainer
 
 CAPTIONS = rin.preset("captions")
 SMALL = replace(
@@ -243,3 +246,43 @@ def test_data_without_captions_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((20, 3, 16, 16), np.uint8))
     with pytest.raises(RinError, match="has no captions to learn from"):
         rin.train(replace(short(1), data=DataConfig(path=str(tmp_path / "a.npz"))), tmp_path / "run")
+
+
+def written(path, captions):
+    """Pictures with captions, in one file."""
+    x = np.arange(len(captions), dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 16, 16), np.uint8)
+    np.savez(path, x=x, captions=np.array(captions))
+    return DataConfig(path=str(path), num_held_out=4)
+
+
+def test_a_run_that_was_stopped_goes_on_with_its_captions(tmp_path, monkeypatch):
+    data = written(tmp_path / "a.npz", [f"number {number % 7}" for number in range(40)])
+    whole = rin.train(replace(short(4), data=data), tmp_path / "whole")
+    update = Trainer.update
+
+    def stopping(trainer, batch):
+        if trainer.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return update(trainer, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "update", stopping)
+        with pytest.raises(StoppedError):
+            rin.train(replace(short(4), data=data), tmp_path / "run")
+    resumed = rin.train(replace(short(4), data=data), tmp_path / "run")
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+
+
+def test_captions_that_have_changed_are_refused(tmp_path):
+    data = written(tmp_path / "a.npz", [f"number {number % 7}" for number in range(40)])
+    rin.train(replace(short(2), data=data), tmp_path / "run")
+    written(tmp_path / "a.npz", [f"number {number % 5}" for number in range(40)])
+    with pytest.raises(RinError, match="no longer what the run"):
+        rin.train(replace(short(2), data=data), tmp_path / "run")
+
+
+def test_bytes_and_places_begin_as_large_as_learned_latents():
+    model = rin.RIN(SMALL)
+    assert model.condition.token.weight.std().item() == pytest.approx(1, abs=0.02)
+    assert model.latents.std().item() == pytest.approx(0.88, abs=0.1)  # 1, cut at two deviations

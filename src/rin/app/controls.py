@@ -68,7 +68,7 @@ def controls(gr: Any, opened: Opened) -> Controls:
         )
     samplers = [(f"{name}: {words}", name) for name, words in SAMPLERS.items()]
     sampler = gr.Dropdown(samplers, value=own.sampler, label="Sampler")
-    is_guided = bool(own.label_drop_rate and (kind.num_classes or kind.caption_length))
+    is_guided = bool(own.label_drop_rate and kind.is_labelled)
     guidance = gr.Slider(0, _MOST_GUIDANCE, float(is_guided), step=0.1, label="Guidance", visible=is_guided)
     least, most = config.num_latents_min if opened.is_elastic else 0, config.num_latents
     num_latents = gr.Slider(least, most, most, step=1, label="Latents", visible=opened.is_elastic)

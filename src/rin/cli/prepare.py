@@ -78,8 +78,8 @@ def prepare(arguments: list[str]) -> None:
     total = sum(prepared.num_pictures.values())
     shape = " ".join(map(str, preparation.shape))
     out = quoted(chosen.out)
-    # whole clips, whatever the preset gives: others may have fewer frames
-    whole = " --model.num-context-frames 0" if frames else ""
+    # whole clips, whatever the preset gives: others may have fewer frames; and mixing is for images
+    whole = " --model.num-context-frames 0 --model.mixing-size 0" if frames else ""
     train = f"rin train PRESET --data.path {out} --model.shape {shape}{whole}"
     already = "already " if prepared.was_finished else ""
     kind = "clips" if frames else "pictures"

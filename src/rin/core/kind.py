@@ -77,6 +77,11 @@ class Kind:
         return is_set(self.shape)
 
     @property
+    def is_labelled(self) -> bool:
+        """Whether it draws by labels, which stand for classes or for captions."""
+        return bool(self.num_classes or self.caption_length)
+
+    @property
     def noun(self) -> str:
         """What its samples are called, in the plural."""
         if self.is_signal:

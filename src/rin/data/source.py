@@ -94,7 +94,7 @@ class SourceSet(NothingBroken):
     def __init__(self, source: Source, kind: Kind, places: Int[Tensor, "b"]) -> None:
         self.source, self.kind, self.places = source, kind, places
         names = source.names or tuple(map(str, range(kind.num_classes)))
-        self.class_names = names if kind.num_classes or kind.caption_length else ()
+        self.class_names = names if kind.is_labelled else ()
 
     @property
     def shape(self) -> Shape:

@@ -14,7 +14,7 @@ from rin.nn.blocks import MLP, NORM_EPS, Block, ComputeLayer, CrossLayer, LocalM
 from rin.nn.checks import check_input, check_interface
 from rin.nn.config import RINConfig
 from rin.nn.embeddings import ConditionEmbedding, LatentSelfConditioning, NoiseLevelEmbedding
-from rin.nn.initialisation import initialise_, positions_
+from rin.nn.initialisation import caption_, initialise_, positions_
 from rin.nn.tokenizers import ConditionPatches, ImageTokenizer, SetTokenizer, Tokenizer, VideoTokenizer
 
 
@@ -75,6 +75,8 @@ class RIN(nn.Module):
         """
         initialise_(self, self.config.position_deviation)
         positions_(self.latents, self.config.position_deviation)
+        if self.config.caption_length and self.condition.token is not None:
+            caption_(self.condition.token)
 
     def forward(
         self,
