@@ -63,4 +63,12 @@ MUTANTS = [
         "a CPU trains attention in float32",
         (nn("test_under_a_cpus_autocast_attention_and_mixing_compute_in_float32"),),
     ),
+    Mutant(
+        "captions-lost-on-resuming",
+        "run.py",
+        "before is None or before.experiment.model.kind.is_labelled",
+        "before is None or before.experiment.model.num_classes",
+        "a run that learns from captions goes on with them",
+        ("tests/unit/test_captions.py::test_a_run_that_was_stopped_goes_on_with_its_captions",),
+    ),
 ]

@@ -53,6 +53,14 @@ MUTANTS = [
         (nn("test_learned_latents_and_positions_of_a_network_are_drawn_as_positions"),),
     ),
     Mutant(
+        "initial-bytes-as-a-linear-layer",
+        INITIALISATION,
+        "    nn.init.normal_(bytes_and_places.weight)\n",
+        "    nn.init.xavier_uniform_(bytes_and_places.weight)\n",
+        "bytes of captions and their places start as large as learned latents",
+        ("tests/unit/test_captions.py::test_bytes_and_places_begin_as_large_as_learned_latents",),
+    ),
+    Mutant(
         "initial-self-conditioning-at-one",
         INITIALISATION,
         "nn.init.zeros_(module.norm.weight)",

@@ -56,20 +56,20 @@ MUTANTS = [
     Mutant(
         "lamb-positions-do-not-decay",
         OPTIM,
-        '        {"params": [w for w in weights if w.ndim > 1], "weight_decay": weight_decay, "adapt": True},\n',
-        '        {"params": [w for w in weights if w.ndim > 1 and w is not model.tokenizer.positions],\n'
-        '         "weight_decay": weight_decay, "adapt": True},\n'
-        '        {"params": [model.tokenizer.positions], "weight_decay": 0.0, "adapt": True},\n',
+        '            {"params": [w for w in some if w.ndim > 1], "weight_decay": weight_decay, "adapt": True},\n',
+        '            {"params": some[1:2], "weight_decay": 0.0, "adapt": True, "lr_factor": factor},\n'
+        '            {"params": [w for w in some if w.ndim > 1 and w is not some[1]],\n'
+        '             "weight_decay": weight_decay, "adapt": True},\n',
         "positions decay",
         (optim("test_biases_and_norms_alone_are_free_of_decay_and_ratio"),),
     ),
     Mutant(
         "lamb-latents-do-not-decay",
         OPTIM,
-        '        {"params": [w for w in weights if w.ndim > 1], "weight_decay": weight_decay, "adapt": True},\n',
-        '        {"params": [w for w in weights if w.ndim > 1 and w is not model.latents],\n'
-        '         "weight_decay": weight_decay, "adapt": True},\n'
-        '        {"params": [model.latents], "weight_decay": 0.0, "adapt": True},\n',
+        '            {"params": [w for w in some if w.ndim > 1], "weight_decay": weight_decay, "adapt": True},\n',
+        '            {"params": some[0:1], "weight_decay": 0.0, "adapt": True, "lr_factor": factor},\n'
+        '            {"params": [w for w in some if w.ndim > 1 and w is not some[0]],\n'
+        '             "weight_decay": weight_decay, "adapt": True},\n',
         "learned latents decay",
         (optim("test_biases_and_norms_alone_are_free_of_decay_and_ratio"),),
     ),
