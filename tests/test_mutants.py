@@ -3,7 +3,7 @@
 import pytest
 
 from tests.mutants import MUTANTS
-from tests.mutants.running import copy_code, killer
+from tests.mutants.running import ROOT, copy_code, killer
 
 
 def marked(mutant):
@@ -21,6 +21,11 @@ def copy(tmp_path_factory):
 @pytest.mark.parametrize("mutant", [marked(mutant) for mutant in MUTANTS])
 def test_a_test_notices(mutant, copy):
     assert killer(mutant, copy), f"no test notices that this is undone: {mutant.undoes}"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_what_it_undoes_is_in_the_code_once(mutant):
+    assert (ROOT / "src" / "rin" / mutant.file).read_text().count(mutant.original) == 1
 
 
 def test_mutants_have_names_of_their_own():
