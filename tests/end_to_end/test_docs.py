@@ -28,6 +28,7 @@ TOY = {
 }  # fmt: skip
 PATCHES = {
     "small-32": 8,
+    "cifar10-small": 8,
     "imagenet-256": 64,
     "kinetics-600": 16,
     "moving-shapes": 16,
