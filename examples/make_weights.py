@@ -80,7 +80,7 @@ MODELS = {
         remark="The features are those of a small network trained on CIFAR-10 (its SHA-256 is in measures.json), and "
         "not Inception's: these figures compare with one another, and with no published FID. The second run made the "
         "model elastic, 8 to 64 latents; after the first, of 32 latents, the distance was 4.534, and 67.2 % were taken "
-        "for the class asked for.",
+        "for the class asked for. After the second they were 5.084 and 62.5 %.",
     ),
 }  # fmt: skip
 
