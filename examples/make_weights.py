@@ -168,6 +168,7 @@ def card(name: str, model: Model, drawing: str, shown: str, runs: list[dict[str,
         f"{run['processor']} | {run['torch']} | {list(run['held_out_loss'].values())[-1]:.4f} |"
         for number, run in enumerate(runs, 1)
     )
+    remark = f"{model.remark}\n\n" if model.remark else ""
     return f"""\
 # {name}
 
@@ -193,9 +194,7 @@ starts from the weights of the one before. Where the preset has changed since, o
 {shown}
 ```
 
-{model.remark}
-
-**Use.** To try things out, and to compare with. Licence of the weights: Apache-2.0, as the code's.
+{remark}**Use.** To try things out, and to compare with. Licence of the weights: Apache-2.0, as the code's.
 """
 
 

@@ -5,6 +5,7 @@ The pages are taken as they are, and the table of docs/index.md is the site's co
 
 import re
 from importlib.metadata import version as version_of
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ html_copy_source = False
 
 
 def _with_contents(_: Any, docname: str, source: list[str]) -> None:
-    """Gives the table's pages to the side of the site."""
+    """Makes the pages of the table the contents at the side."""
     if docname == root_doc:
         pages = re.findall(r"^\| \[.*?\]\((.*?)\.md\)", source[0], re.MULTILINE)
         entries = "\n".join(page.replace("../", "/") for page in pages)
@@ -41,14 +42,16 @@ def _with_contents(_: Any, docname: str, source: list[str]) -> None:
 
 def _tables(_: Any, __: str, ___: str, ____: Any, _____: Any, lines: list[str]) -> None:
     """Docstrings are Markdown, and Sphinx reads another markup: only tables differ."""
-    rows = [number for number, line in enumerate(lines) if line.startswith("|")]
-    if not rows:
-        return
+    parts = [(is_table, list(rows)) for is_table, rows in groupby(lines, lambda line: line.startswith("|"))]
+    lines[:] = [line for is_table, rows in parts for line in (_table(rows) if is_table else rows)]
+
+
+def _table(rows: list[str]) -> list[str]:
     table = [".. list-table::", "   :header-rows: 1", ""]
-    for number in (rows[0], *rows[2:]):  # not the line below the names
-        cells = [cell.strip() for cell in lines[number].strip("|").split("|")]
+    for row in (rows[0], *rows[2:]):  # not the line below the names
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
         table += [f"   {'*' if not place else ' '} - {cell}" for place, cell in enumerate(cells)]
-    lines[rows[0] : rows[-1] + 1] = [*table, ""]
+    return [*table, ""]
 
 
 def _first_page(app: Any, failure: Exception | None) -> None:

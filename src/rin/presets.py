@@ -108,7 +108,7 @@ def points() -> ExperimentConfig:
 
 @_preset("captions")
 def captions() -> ExperimentConfig:
-    """Pictures of two coloured shapes by a sentence, in half an hour on a CPU. All of it is ours.
+    """Pictures of two coloured shapes by a sentence, in 40 minutes of one thread or less. All of it is ours.
 
     A caption's bytes are latents, and the network learns to read them with all else: three layers of computation before
     anything is written. The loss in v counts high noise for more, where it is decided what lies where.

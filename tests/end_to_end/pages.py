@@ -1,7 +1,9 @@
 """Pages of `rin app`, each in a process of its own, and a run to show in them."""
 
+import signal
 import socket
 import time
+from contextlib import contextmanager
 
 from tests.end_to_end.commands import TINY, ended, rin, start
 
@@ -36,6 +38,15 @@ def shown(*arguments):
         process.kill()
         raise
     return process, port
+
+
+@contextmanager
+def served(run):
+    """The port of a run's page, which ends well when it is told to."""
+    process, port = shown(run)
+    yield port
+    process.send_signal(signal.SIGTERM)
+    assert ended(process, timeout=60).returncode == 0
 
 
 def short_run(folder):

@@ -13,7 +13,7 @@ from PIL import Image
 import rin as library
 from tests.end_to_end.browsing import Person, RefusedError
 from tests.end_to_end.commands import assert_one_line, ended, rin
-from tests.end_to_end.pages import listens, short_run, shown, until
+from tests.end_to_end.pages import listens, served, short_run, shown, until
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +23,16 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(run):
-    """Its page: the process, and its port."""
-    process, port = shown(run)
-    yield process, port
-    process.send_signal(signal.SIGTERM)
-    assert ended(process, timeout=60).returncode == 0
+def port(run):
+    """Of its page."""
+    with served(run) as port:
+        yield port
 
 
 @pytest.fixture
-def person(page):
+def person(port):
     """Makes someone who has the page open."""
-    return lambda: Person(page[1])
+    return lambda: Person(port)
 
 
 DEFAULTS = {
@@ -191,8 +189,8 @@ def test_the_run_is_told_of(person, run):
     assert seen(earlier) == pixels(run / "samples/step-000000002.png")
 
 
-def test_nothing_is_loaded_from_elsewhere_and_no_file_is_given(page, run):
-    address = f"http://127.0.0.1:{page[1]}/"
+def test_nothing_is_loaded_from_elsewhere_and_no_file_is_given(port, run):
+    address = f"http://127.0.0.1:{port}/"
     with urllib.request.urlopen(address) as answer:
         assert answer.headers["content-security-policy"].startswith("default-src 'self' ")
     for path in (run / "config.json", "/etc/passwd"):
@@ -202,8 +200,7 @@ def test_nothing_is_loaded_from_elsewhere_and_no_file_is_given(page, run):
             assert answer.code in (403, 404)
 
 
-def test_it_is_reached_from_this_machine_alone(page):
-    _, port = page
+def test_it_is_reached_from_this_machine_alone(port):
     addresses = {address[4][0] for address in socket.getaddrinfo(socket.gethostname(), port, socket.AF_INET)}
     others = [address for address in (*addresses, "127.0.0.2") if address != "127.0.0.1"]
     assert others
@@ -224,8 +221,8 @@ def test_it_is_reached_from_others_when_that_is_asked_for_and_warned_of():
     assert "Ctrl-C" in end.stdout
 
 
-def test_what_cannot_be_listened_at_is_told(page):
-    assert_one_line(rin("app", "digits", "--port", page[1]), "cannot listen at 127.0.0.1", "--port")
+def test_what_cannot_be_listened_at_is_told(port):
+    assert_one_line(rin("app", "digits", "--port", port), "cannot listen at 127.0.0.1", "--port")
     assert_one_line(rin("app", "digits", "--port", "99999"), "take 1 to 65535")
     assert_one_line(rin("app", "digits", "--host", "no.such.host.invalid"), "cannot listen at no.such.host.invalid")
     assert_one_line(rin("app", "nowhere"), "there is no folder nowhere")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import signal
 
 import pytest
 from PIL import Image, ImageSequence
@@ -11,8 +10,7 @@ import rin as library
 from rin.app.opened import shares_of_operations
 from rin.core.pixels import to_pictures
 from rin.sampling.pictures import grid, to_image
-from tests.end_to_end.commands import ended
-from tests.end_to_end.pages import short_run, shown
+from tests.end_to_end.pages import served, short_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="a real browser needs playwright: make setup")
 expect = playwright.expect
@@ -35,10 +33,8 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def address(run):
     """Of its page."""
-    process, port = shown(run)
-    yield f"http://127.0.0.1:{port}/"
-    process.send_signal(signal.SIGTERM)
-    assert ended(process, timeout=60).returncode == 0
+    with served(run) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture(scope="module")

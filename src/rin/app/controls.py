@@ -106,7 +106,7 @@ def named_classes(opened: Opened) -> list[tuple[str, int]]:
 
 
 def large(kind: Kind, *others: str) -> list[str]:
-    """The classes of the style that show pictures of samples as large as there is room."""
+    """The CSS classes of an image of samples: as large as there is room, and small pictures pixel by pixel."""
     is_small = not is_plotted(kind.shape) and max(kind.shape[-2:]) <= _LARGEST_PIXELS
     return ["sheet", *(["pixels"] if is_small else []), *others]
 

@@ -46,10 +46,10 @@ def positions_(positions: Tensor, deviation: float) -> None:
 
 
 def caption_(bytes_and_places: nn.Linear) -> None:
-    """Draws what a caption's bytes and their places are as tokens.
+    """Draws the embeddings of a caption's bytes and of their places, as large as learned latents of deviation 1.
 
-    As a linear layer's, of deviation 0.07, they drown in what the first block adds, and no word order is learned from
-    for thousands of updates.
+    Glorot's, of deviation 0.07, are small beside what the first block adds, and word order is not learned within
+    thousands of updates (docs/experiments.md).
     """
     nn.init.normal_(bytes_and_places.weight)
 
