@@ -9,6 +9,7 @@ import torch
 
 import rin
 from rin import DataConfig, RinError, open_data
+from rin.cli.sample import parse_classes
 from rin.core.errors import StoppedError
 from rin.core.kind import Kind
 from rin.core.texts import byte_tokens, text_bytes
@@ -181,6 +182,12 @@ def test_a_run_draws_by_captions_and_is_measured(run):
 def test_what_is_no_caption_is_one_line(run, labels, said):
     with pytest.raises(RinError, match=said):
         rin.load(run).sample(labels, num_steps=1)
+
+
+@pytest.mark.parametrize("classes", ["3", "cat"])
+def test_classes_asked_of_a_model_that_draws_by_captions_are_one_line(run, classes):
+    with pytest.raises(RinError, match="give --prompt in its place"):
+        parse_classes(classes, rin.load(run))
 
 
 def test_without_dropped_captions_one_is_needed(tmp_path):

@@ -175,11 +175,13 @@ def parse_classes(text: str | None, trained: TrainedModel) -> list[int]:
     """The classes that a text like "0-9", "3,5" or "cat,dog" asks for; all for None.
 
     Raises:
-        RinError: there is no such class.
+        RinError: there is no such class, or the model draws by captions.
     """
     num_classes = trained.kind.num_classes
     if text is None:
         return list(range(num_classes))
+    if trained.kind.caption_length:
+        raise RinError(f"--classes {text}: this model draws by a text and has no classes: give --prompt in its place")
     named = {name: number for number, name in enumerate(trained.class_names)}
     classes: list[int] = []
     for part in text.split(","):
