@@ -35,7 +35,7 @@ INIT_FROM = "init_from.json"
 _SAME = (
     "latent_dim", "interface_dim", "num_heads", "num_read_write_heads", "latent_mlp_ratio", "interface_mlp_ratio",
     "gamma_scale", "num_condition_tokens", "condition_dim",
-    "caption_length",
+    "caption_length", "text_encoder",
 )  # fmt: skip
 """Fields of the network that have to be the same."""
 

@@ -96,11 +96,11 @@ def _train(
     provided: tuple[Source, Source | None] | None,
     model: nn.Module | None,
 ) -> TrainedModel:
-    experiment = with_condition(experiment)
+    experiment = with_condition(experiment, None if provided is None else provided[0])
     if model is None:
         check_fits(experiment.model)
     check_condition(experiment.model.kind, experiment.data.degrade)
-    if experiment.data.captions and not experiment.model.caption_length:  # each text would be a class
+    if experiment.data.captions and not experiment.model.kind.has_captions:  # each text would be a class
         raise RinError(
             f"data.captions is {experiment.data.captions!r}, and the model draws by no captions: give it "
             "--model.caption-length, the bytes of the longest, and --model.num-classes 0, or leave the captions out"
@@ -123,10 +123,15 @@ def _train(
     if broken := data.training.num_broken + data.held_out.num_broken:
         LOGGER.warning("passed over because they cannot be read: %d", broken)
     experiment = settle(requested, data)
-    if experiment.model.caption_length and not data.training.class_names:
+    if experiment.model.kind.has_captions and not data.training.class_names:
         raise RinError(
-            f"model.caption_length {experiment.model.caption_length}: {experiment.data.path} has no captions to learn "
-            "from: give data with some, see docs/captions.md, or take 0"
+            f"the model draws by {experiment.model.classes_text}, and {experiment.data.path} has no captions to learn "
+            "from: give data with some, see docs/captions.md"
+        )
+    if data.has_captions and not experiment.model.kind.has_captions and experiment.model.num_classes:
+        raise RinError(
+            f"{experiment.data.path} has captions, and the model draws by none: give it --model.caption-length, the "
+            "bytes of the longest, and --model.num-classes 0, or take --data.no-labels"
         )
     class_names = data.training.class_names if experiment.model.num_classes else ()
     network = None if model is None else network_name(model)
@@ -266,7 +271,7 @@ def _tell_frozen(trainer: Trainer, taken_over: TakenOver | None, is_untrained: b
 def _tell(data: OpenedData, experiment: ExperimentConfig, requested: ExperimentConfig) -> None:
     """Says what was found, and what was not used and why."""
     names, kind = data.training.class_names, experiment.model.kind.noun
-    what = "captions" if experiment.model.caption_length else "classes"
+    what = "captions" if experiment.model.kind.has_captions else "classes"
     classes = f"{len(names)} {what} ({listed(names)})" if names else f"no {what}"
     beside = f", {len(data.pictures)} pictures beside them" if data.pictures is not None else ""
     LOGGER.info(

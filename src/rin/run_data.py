@@ -1,15 +1,21 @@
 """What a run was begun as, and the data that it learns from: opened, and held to be the same."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rin.core.errors import RinError
-from rin.data import MediaSet, OpenedData, open_data
+from rin.core.text_encoders import encoder_width, whole_path
+from rin.data import MediaSet, OpenedData, Source, open_data
 from rin.data.degrading import parse_degrade
+from rin.data.embedding import Embeddings, embeddings_in
 from rin.data.identity import DataIdentity, changes
 from rin.data.opening import open_held_out
+from rin.data.source import embeddings_of
 from rin.experiment import ExperimentConfig, from_dict
 from rin.model_files import NETWORK, read_config, read_experiment
+from rin.nn import RINConfig
+from rin.training.checks import check_embeddings
 
 IDENTITY = "data_identity"
 """Where the `config.json` of a run tells what it learns from; runs from before there was that tell class names only."""
@@ -35,12 +41,48 @@ def begun_run(folder: Path) -> BegunRun | None:
     return BegunRun(experiment, stored["class_names"], identity, stored.get(NETWORK))
 
 
-def with_condition(experiment: ExperimentConfig) -> ExperimentConfig:
-    """The experiment whose model takes the condition pictures that its data make, if any.
+def with_condition(experiment: ExperimentConfig, source: Source | None = None) -> ExperimentConfig:
+    """The experiment whose model takes what its data give as a condition: pictures, embeddings or encoded captions.
+
+    Args:
+        experiment: as it was asked for.
+        source: the data set that was given in place of its data, if one was.
 
     Raises:
-        RinError: its pictures cannot be degraded so, or its model takes condition pictures of another shape.
+        RinError: its pictures cannot be degraded so, or its model takes condition pictures or embeddings of another
+            shape; there is no such text encoder.
     """
+    return _with_pictures(replace(experiment, model=_with_embeddings(experiment, source)))
+
+
+def _with_embeddings(experiment: ExperimentConfig, source: Source | None) -> RINConfig:
+    """The model that takes the embeddings of its data, or of its text encoder, in place of classes."""
+    model, told = experiment.model, None
+    if not experiment.data.labels:
+        return model
+    if source is not None:
+        embedded = embeddings_of(source)
+        told = None if embedded is None else Embeddings("", *embedded.embeddings.shape[1:])
+    elif not (model.text_encoder or model.caption_length):
+        told = embeddings_in(Path(os.path.expanduser(experiment.data.path)))
+    if told is None and model.text_encoder:
+        encoder = whole_path(model.text_encoder)
+        told = Embeddings(encoder, model.num_condition_tokens, encoder_width(encoder))
+    if told is None or model.caption_length:
+        check_embeddings(model.kind, has_any=False)
+        return model
+    asked = (model.num_condition_tokens, model.condition_dim)
+    if any(size not in (0, given) for size, given in zip(asked, told[1:], strict=True)):
+        raise RinError(
+            f"model.num_condition_tokens and model.condition_dim are {asked}, and the embeddings are {told[1:]}: "
+            "leave these options out"
+        )
+    return replace(
+        model, num_classes=0, text_encoder=told.encoder, num_condition_tokens=told.num_tokens, condition_dim=told.width
+    )
+
+
+def _with_pictures(experiment: ExperimentConfig) -> ExperimentConfig:
     degradation, model = parse_degrade(experiment.data.degrade), experiment.model
     if degradation is None:
         return experiment

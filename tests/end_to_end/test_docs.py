@@ -19,6 +19,7 @@ from rin.cli.info import InfoArguments
 from rin.sampling.pictures import save_video
 from tests.end_to_end.commands import ended, start, together
 from tests.end_to_end.documentation import PAGES, ROOT, blocks, commands, commands_of_many, others
+from tests.unit.text_encoders import make_encoder
 
 TOY = {
     "model.latent_dim": 32, "model.interface_dim": 16, "model.num_latents": 8, "model.compute_depth": 1,
@@ -96,6 +97,12 @@ def workspace(tmp_path_factory):
     hole.save(folder / "hole.png")
     torch.jit.script(Mean()).save(str(folder / "features.pt"))
     torch.jit.script(Inception()).save(str(folder / "inception-2015-12-05.pt"))
+    for number in range(24):
+        path = folder / "path/to/captioned" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (9 * number, 0, 0)).save(path)
+        path.with_suffix(".txt").write_text(f"a {('red', 'green', 'blue')[number % 3]} square")
+    make_encoder(folder / "path/to/encoder")
     pixels = torch.randint(256, (24, 32, 32, 3), generator=levels).byte().numpy()
     np.savez(folder / "path/to/arrays.npz", train_images=pixels, train_labels=np.arange(24)[:, None] % 10)
     np.savez(folder / "samples.npz", images=np.zeros((8, 32, 32, 3), dtype=np.uint8))
@@ -117,6 +124,9 @@ def workspace(tmp_path_factory):
         'rin train small-32 --data.path path/to/images --data.degrade "mask free-form" --model.num-classes 0 '
         "--out runs/filled",
         "rin train captions --out runs/captions",
+        "rin prepare path/to/captioned sets/captioned --size 64 --captions txt --text-encoder path/to/encoder "
+        "--num-tokens 32",
+        "rin train small-32 --data.path sets/captioned --model.shape 3 64 64 --out runs/captioned",
         "rin evaluate samples.npz --features features.pt --reference path/to/images --keep-reference reference.npz",
     ):
         run(command, folder, as_it_is=True)
@@ -141,7 +151,7 @@ def run(command, folder, as_it_is=False, processes=1):
         toy = TOY | {"model.patch_size": PATCHES[words[0]]}
         if words[0] == "captions":
             toy |= {"model.num_latents": 52, "model.caption_length": 48}
-        if "--model.num-latents-min" in words:
+        if "--model.num-latents-min" in words or "sets/captioned" in words:
             toy |= {"model.num_latents": 48}
         if "shapes" in words[0]:
             toy |= {"data.moving_shapes.num_clips": 20}

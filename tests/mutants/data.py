@@ -3,6 +3,7 @@
 from tests.mutants.mutant import Mutant, conditions, nn
 
 ARRAYS, INIT_FROM = "tests/unit/data/test_arrays.py::", "tests/unit/test_init_from.py::"
+ENCODERS = "tests/unit/test_text_encoders.py::"
 
 MUTANTS = [
     Mutant(
@@ -62,6 +63,22 @@ MUTANTS = [
         "if False and self.float32_on_cpu",
         "a CPU trains attention in float32",
         (nn("test_under_a_cpus_autocast_attention_and_mixing_compute_in_float32"),),
+    ),
+    Mutant(
+        "embeddings-of-other-captions",
+        "data/embedding.py",
+        "np.array([rows[name] for name in names], np.int64)",
+        "np.arange(len(names))",
+        "a label stands for the embedding of its own caption",
+        (f"{ENCODERS}test_embeddings_are_the_hidden_states_of_each_caption",),
+    ),
+    Mutant(
+        "padding-that-counts",
+        "core/texts.py",
+        "torch.from_numpy(self.mask[rows]).to(labels.device) & known[:, None]",
+        "known[:, None].expand(-1, self.mask.shape[1])",
+        "tokens behind a text's end say nothing",
+        (f"{ENCODERS}test_embeddings_are_the_hidden_states_of_each_caption",),
     ),
     Mutant(
         "captions-lost-on-resuming",

@@ -227,8 +227,8 @@ def test_captions_of_ones_own_data_are_learned(tmp_path):
     source = rin.data.Source(pictures, class_names=("a dark one", "a grey one", "a light one"))
     seen, condition = [], Kind.condition
 
-    def watched(self, labels, context=None):
-        seen.append(condition(self, labels, context))
+    def watched(self, labels, context=None, tokens=None):
+        seen.append(condition(self, labels, context, tokens))
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:

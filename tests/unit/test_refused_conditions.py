@@ -34,7 +34,7 @@ def trainer(folder):
     "start", [lambda out: rin.train(ExperimentConfig(model=EMBEDDINGS), out), trainer], ids=["run", "Trainer"]
 )
 def test_a_condition_that_no_data_has_is_refused_before_anything_is_written(tmp_path, start):
-    with pytest.raises(RinError, match=r"model\.num_condition_tokens 3: no data"):
+    with pytest.raises(RinError, match=r"model\.num_condition_tokens 3: the data has no embeddings"):
         start(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -44,7 +44,7 @@ def test_the_command_line_refuses_it_too(tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
         main(["train", "digits", *options])
     assert left.value.code == 2
-    assert "model.num_condition_tokens 3: no data" in capsys.readouterr().err
+    assert "model.num_condition_tokens 3: the data has no embeddings" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

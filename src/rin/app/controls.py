@@ -56,7 +56,7 @@ class Controls(NamedTuple):
 def controls(gr: Any, opened: Opened) -> Controls:
     """Lays them out, each with a value that works."""
     kind, own, config = opened.kind, opened.own, opened.config
-    prompt = gr.Textbox(opened.caption, label="Prompt", max_length=1000, visible=bool(kind.caption_length))
+    prompt = gr.Textbox(opened.caption, label="Prompt", max_length=1000, visible=bool(kind.has_captions))
     condition = gr.Image(
         opened.condition, label="Picture to draw from", type="pil", image_mode=None, format="png", sources=["upload"],
         visible=bool(kind.condition_shape),
@@ -85,7 +85,7 @@ def controls(gr: Any, opened: Opened) -> Controls:
 def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choices:
     """What a person has chosen, from the values of `Controls`; what is nothing to this model is left out."""
     given = Controls(*values)
-    is_asked_for = not opened.kind.caption_length or bool((given.prompt or "").strip())
+    is_asked_for = not opened.kind.has_captions or bool((given.prompt or "").strip())
     return Choices(
         classes=tuple(classes),
         prompt=given.prompt or "",

@@ -66,7 +66,7 @@ class Choices:
 
     def labels(self, opened: Opened, num: int) -> list[int] | str | None:
         """What is asked for of each of `num` samples: its class or, one for all, the caption."""
-        if opened.kind.caption_length:
+        if opened.kind.has_captions:
             return self.prompt.strip() or None
         classes = self.classes or tuple(range(opened.kind.num_classes))
         return spread_labels(classes, num) if classes else None

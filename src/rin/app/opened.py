@@ -103,7 +103,7 @@ def _example(folder: Path, kind: Kind) -> tuple[Image.Image | None, str]:
 
     Only models that are drawn from by such need them, and a person can give his own.
     """
-    if not (kind.condition_shape or kind.caption_length):
+    if not (kind.condition_shape or kind.has_captions):
         return None, ""
     try:
         experiment = read_experiment(folder)
@@ -115,7 +115,7 @@ def _example(folder: Path, kind: Kind) -> tuple[Image.Image | None, str]:
     places = torch.zeros(1, dtype=torch.int64)
     stored, labels = held_out.get(places)
     label = int(labels[0])
-    caption = held_out.class_names[label] if kind.caption_length and label >= 0 else ""
+    caption = held_out.class_names[label] if kind.has_captions and label >= 0 else ""
     degraded = held_out_degraded(stored, experiment.data.degrade, places)
     return (None if degraded is None else _to_image(to_pictures(to_floats(degraded))[0].cpu().numpy())), caption
 

@@ -62,7 +62,7 @@ def page(opened: Opened) -> Any:
 def _heading(opened: Opened) -> str:
     """The model's name, and a line on it."""
     kind, price = opened.kind, cost(opened.config)
-    of_what = f", of {kind.num_classes} classes" if kind.num_classes else ", by captions" if kind.caption_length else ""
+    of_what = f", of {kind.num_classes} classes" if kind.num_classes else ", by captions" if kind.has_captions else ""
     line = (
         f"Draws {kind.noun} of {' x '.join(map(str, kind.shape))}{of_what}; {price.parameters:,} parameters; "
         f"computes on {_named(opened.device)}."

@@ -24,7 +24,7 @@ def figures(opened: Opened) -> list[list[str]]:
     config, kind = opened.config, opened.kind
     price = cost(config)
     latents = f"{config.num_latents_min} to {price.latents}" if opened.is_elastic else str(price.latents)
-    classes = f"captions of {kind.caption_length} bytes" if kind.caption_length else str(kind.num_classes or "none")
+    classes = config.classes_text
     told = {
         "model": opened.source,
         "draws": f"{kind.noun}, {' x '.join(map(str, kind.shape))}",

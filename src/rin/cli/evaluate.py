@@ -147,7 +147,7 @@ def _evaluate(chosen: EvaluateArguments) -> None:
         results, lines = _of_clips(chosen, trained, network)
     elif trained is not None and (trained.kind.is_set or (trained.kind.is_signal and network is None)):
         results, lines = _of_sets(chosen, trained)
-    elif trained is not None and network is None and trained.kind.caption_length:
+    elif trained is not None and network is None and trained.kind.has_captions:
         results, lines = _of_captions(chosen, trained)
     elif trained is not None and trained.kind.condition_shape:
         results, lines = _of_restored(chosen, trained)

@@ -86,7 +86,6 @@ def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
     patch = f"{config.patch_size} x {config.patch_size}"
     if is_video(config.shape):
         patch = f"{config.temporal_patch_size} x {patch}"
-    classes = str(config.num_classes or "none")
     latents, operations = str(price.latents), f"{price.operations / 1e9:.4g}"
     if config.num_latents_min:
         latents = f"{config.num_latents_min} to {latents}"
@@ -100,7 +99,7 @@ def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
         "latents": f"{latents} x {config.latent_dim}",
         "compute layers a block": ", ".join(map(str, config.compute_depth)),
         "heads": f"{config.num_heads}, read and write {config.num_read_write_heads}",
-        "classes": f"captions of {config.caption_length} bytes" if config.caption_length else classes,
+        "classes": config.classes_text,
         "parameters": f"{price.parameters:,} (counted)",
         "operations": f"{operations} G a forward pass of one example (counted, 2 a multiply-add)",
     }

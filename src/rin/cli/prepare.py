@@ -51,6 +51,16 @@ class PrepareArguments:
     labels: bool = True
     """Keep the classes, where the source has any."""
 
+    captions: str = ""
+    """Keep captions in the place of classes: "txt" if they lie in KEY.txt beside KEY.jpg, in folders and tars; a column
+    of parquet files or of a set on the Hub."""
+
+    text_encoder: Annotated[str, tyro.conf.arg(metavar="NAME")] = ""
+    """Embed the captions, once, by a text encoder of the transformers library: a folder, or a name on the Hub."""
+
+    num_tokens: int = 32
+    """Tokens of an embedded caption; what is beyond them is left out."""
+
 
 def prepare(arguments: list[str]) -> None:
     """Prepares a set, or goes on with one."""
@@ -62,6 +72,10 @@ def prepare(arguments: list[str]) -> None:
             )
     if chosen.frames < 0:
         raise RinError(f"--frames is {chosen.frames}: give the frames of a clip, or 0 to prepare pictures")
+    if chosen.text_encoder and not chosen.captions:
+        raise RinError("--text-encoder embeds captions: say where they are, as in --captions txt")
+    if chosen.num_tokens < 1:
+        raise RinError(f"--num-tokens is {chosen.num_tokens}: give 1 or more")
     frames = (chosen.frames,) if chosen.frames else ()
     preparation = Preparation(
         source=chosen.source,
@@ -70,6 +84,9 @@ def prepare(arguments: list[str]) -> None:
         labels=chosen.labels,
         value_range=chosen.value_range,
         skip_broken=chosen.skip_broken,
+        captions=chosen.captions,
+        text_encoder=chosen.text_encoder,
+        num_tokens=chosen.num_tokens,
     )
     prepared = prepare_set(preparation, Path(chosen.out))
     splits = ", ".join(f"{split} {count}" for split, count in prepared.num_pictures.items())
@@ -81,6 +98,8 @@ def prepare(arguments: list[str]) -> None:
     # whole clips, whatever the preset gives: others may have fewer frames; and mixing is for images
     whole = " --model.num-context-frames 0 --model.mixing-size 0" if frames else ""
     train = f"rin train PRESET --data.path {out} --model.shape {shape}{whole}"
+    if prepared.longest_caption and not chosen.text_encoder:
+        train += f" --model.num-classes 0 --model.caption-length {prepared.longest_caption}"
     already = "already " if prepared.was_finished else ""
     kind = "clips" if frames else "pictures"
     note = "; to predict them from their first n frames, take n context frames and n frames less" if frames else ""

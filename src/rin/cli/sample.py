@@ -160,7 +160,7 @@ def check_prompt(prompt: str | None, kind: Kind) -> None:
     Raises:
         RinError: it does not.
     """
-    if prompt is not None and not kind.caption_length:
+    if prompt is not None and not kind.has_captions:
         raise RinError("--prompt is for models that have learned from captions, and this one has not: leave it out")
 
 
@@ -180,7 +180,7 @@ def parse_classes(text: str | None, trained: TrainedModel) -> list[int]:
     num_classes = trained.kind.num_classes
     if text is None:
         return list(range(num_classes))
-    if trained.kind.caption_length:
+    if trained.kind.has_captions:
         raise RinError(f"--classes {text}: this model draws by a text and has no classes: give --prompt in its place")
     named = {name: number for number, name in enumerate(trained.class_names)}
     classes: list[int] = []

@@ -8,7 +8,8 @@ import torch
 from rin.core.denoiser import Condition
 from rin.core.pixels import to_floats
 from rin.core.shapes import Examples, Labels, Stored
-from rin.core.texts import Texts, byte_tokens, text_bytes
+from rin.core.text_encoders import TextEncoder, text_encoder
+from rin.core.texts import ByteCaptions, Captions, EncodedCaptions, Tokens, text_bytes
 
 
 def is_video(shape: Sequence[int]) -> bool:
@@ -50,11 +51,17 @@ class Kind:
     num_condition_tokens: int = 0
     """Tokens of an embedding condition; 0 for none."""
 
-    caption_length: int = 0
-    """Bytes of a caption; 0 where there are none. Labels are then places in `texts`."""
+    condition_dim: int = 0
+    """Width of those tokens."""
 
-    texts: Texts | None = field(default=None, compare=False)
-    """The captions that labels stand for."""
+    caption_length: int = 0
+    """Bytes of a caption that the network reads; 0 where it reads none."""
+
+    text_encoder: str = ""
+    """What makes the embedding condition of a caption; empty for none."""
+
+    captions: Captions | None = field(default=None, compare=False)
+    """What labels stand for, of a model that draws by captions or by embeddings."""
 
     @property
     def is_video(self) -> bool:
@@ -78,8 +85,13 @@ class Kind:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether it draws by labels, which stand for classes or for captions."""
-        return bool(self.num_classes or self.caption_length)
+        """Whether it draws by labels, which stand for classes, captions or embeddings."""
+        return bool(self.num_classes or self.caption_length or self.num_condition_tokens)
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether it draws by texts, which it reads itself or through a text encoder."""
+        return bool(self.caption_length or self.text_encoder)
 
     @property
     def noun(self) -> str:
@@ -125,20 +137,40 @@ class Kind:
         Raises:
             RinError: one is longer than the model reads.
         """
-        if not self.caption_length:
+        if not self.has_captions or not texts:
             return self
-        return replace(self, texts=text_bytes(texts, self.caption_length).to(device))
+        if self.text_encoder:
+            return replace(self, captions=EncodedCaptions(tuple(texts), self.encoder))
+        return replace(self, captions=ByteCaptions(text_bytes(texts, self.caption_length).to(device)))
 
-    def condition(self, labels: Labels | None, context: Examples | None = None) -> Condition:
-        """The condition of examples of some labels (b), -1 for none; None of a model without classes and captions."""
-        if not self.caption_length:
-            return Condition(labels=labels if self.num_classes else None, context=context)
-        if labels is None or self.texts is None or not len(self.texts):
-            return Condition(context=context)
-        texts = torch.where(labels[:, None] >= 0, self.texts[labels.clamp(min=0)], 0)
-        return Condition(embeddings=byte_tokens(texts), embedding_mask=texts > 0, context=context)
+    @property
+    def encoder(self) -> TextEncoder:
+        """The text encoder that it reads captions by.
 
-    def examples(self, stored: Stored, labels: Labels, degraded: Stored | None = None) -> tuple[Examples, Condition]:
+        Raises:
+            RinError: it cannot be opened, or gives tokens of another width than the model takes.
+        """
+        return text_encoder(self.text_encoder, self.num_condition_tokens)
+
+    def tokens(self, labels: Labels | None) -> Tokens | None:
+        """The tokens of the captions or embeddings of some labels (b), -1 for none; None if there are none."""
+        return None if labels is None or self.captions is None else self.captions.tokens(labels)
+
+    def condition(
+        self, labels: Labels | None, context: Examples | None = None, tokens: Tokens | None = None
+    ) -> Condition:
+        """The condition of examples of some labels (b), -1 for none; None of a model without classes and captions.
+
+        `tokens` are those of the labels, if they are at hand.
+        """
+        tokens = self.tokens(labels) if tokens is None else tokens
+        if tokens is not None:
+            return Condition(embeddings=tokens[0], embedding_mask=tokens[1], context=context)
+        return Condition(labels=labels if self.num_classes else None, context=context)
+
+    def examples(
+        self, stored: Stored, labels: Labels, degraded: Stored | None = None, tokens: Tokens | None = None
+    ) -> tuple[Examples, Condition]:
         """Data as the model learns from it, in [-1, 1], and its condition.
 
         The first frames of a clip are the context of those after them. To a model of clips an image is a clip of one
@@ -148,11 +180,12 @@ class Kind:
             stored: examples of `data_shape`; for a model of clips also images (b c h w).
             labels: their classes, -1 for none (b).
             degraded: the condition pictures of images (b c h w), for a model that draws from such.
+            tokens: those of their captions, if they are at hand.
         """
         x = to_floats(stored)
         if not self.is_video:
-            return x, self.condition(labels, None if degraded is None else to_floats(degraded))
+            return x, self.condition(labels, None if degraded is None else to_floats(degraded), tokens)
         if is_image(stored.shape[1:]):
-            return x[:, :, None], self.condition(labels)
+            return x[:, :, None], self.condition(labels, None, tokens)
         context = x[:, :, : self.num_context_frames] if self.num_context_frames else None
-        return x[:, :, self.num_context_frames :], self.condition(labels, context)
+        return x[:, :, self.num_context_frames :], self.condition(labels, context, tokens)

@@ -73,6 +73,21 @@ def onnx_runtime(purpose: str) -> Any:
     return importlib.import_module("onnxruntime")
 
 
+def transformers(purpose: str) -> Any:
+    """Transformers, which has text encoders.
+
+    Args:
+        purpose: what it is needed for, as in "for text encoders".
+
+    Raises:
+        RinError: it is not installed.
+    """
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise RinError(f'transformers is needed {purpose}: pip install "rin-diffusion[text]" ({error})') from error
+
+
 def gradio(purpose: str) -> Any:
     """Gradio, which makes pages for a browser, with its reports on how it is used turned off.
 

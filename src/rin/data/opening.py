@@ -2,13 +2,19 @@
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
 
 from rin.core.errors import RinError
+from rin.core.kind import Kind
+from rin.core.texts import EmbeddedCaptions
 from rin.core.values import PICTURES, Values
 from rin.data.arrays import ArrayMedia, kept_in_memory
 from rin.data.config import BUILT_IN, DataConfig
 from rin.data.decoding import Shape, printable
 from rin.data.deep_pictures import values_at_16_bits
+from rin.data.embedding import read_embeddings
 from rin.data.encoded import (
     Encoded,
     cut_held_out,
@@ -55,6 +61,23 @@ class OpenedData:
     num_workers: int | None = None
     """Processes that make the examples that are not in memory; None is one a core, 0 a thread."""
 
+    has_captions: bool = False
+    """Whether the names of the classes are captions."""
+
+    embedded: EmbeddedCaptions | None = None
+    """What labels stand for, where the data has embeddings of that."""
+
+    def told(self, kind: Kind, device: torch.device | None = None) -> Kind:
+        """A model's kind, told what the labels of these data stand for.
+
+        Raises:
+            RinError: a caption is longer than the model reads, or its text encoder cannot be opened.
+        """
+        known = self.embedded
+        if known is None or (kind.text_encoder, kind.num_condition_tokens) != (known.encoder, known.mask.shape[1]):
+            return kind.reading(self.training.class_names, device)
+        return replace(kind, captions=known)
+
 
 def open_data(config: DataConfig, shape: Shape) -> OpenedData:
     """Opens the pictures of a configuration, at the shape of a model: (c h w), or (c f h w) for clips.
@@ -77,11 +100,19 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         identity=identity_of(training, held_out, pictures),
         values=_values_of(training, config),
         notes=notes_of(
-            [training, held_out, *([] if pictures is None else [pictures])], "caption" if config.captions else "class"
+            [training, held_out, *([] if pictures is None else [pictures])],
+            "caption" if _has_captions(training, config) else "class",
         ),
         degrade=config.degrade,
         num_workers=config.num_workers,
+        has_captions=_has_captions(training, config),
+        embedded=read_embeddings(Path(os.path.expanduser(config.path)), training.class_names),
     )
+
+
+def _has_captions(training: Encoded, config: DataConfig) -> bool:
+    """Whether the names of the classes are captions, a set's own or those that are asked for."""
+    return bool(config.captions) or (isinstance(training, PreparedMedia) and training.has_captions)
 
 
 def _values_of(training: Encoded, config: DataConfig) -> Values:
@@ -116,7 +147,7 @@ def _opened(config: DataConfig, shape: Shape) -> tuple[Encoded, Encoded, Encoded
     training, held_out = _training_and_held_out(config, shape)
     if not config.labels:
         training, held_out = training.without_classes(), held_out.without_classes()
-    same = of_all_captions if config.captions else of_the_same_classes
+    same = of_all_captions if _has_captions(training, config) else of_the_same_classes
     training, held_out = same(training, held_out)
     pictures = _pictures_beside(config, shape, training.class_names) if config.pictures_path else None
     return training, held_out, pictures

@@ -60,6 +60,9 @@ class PreparedMedia(NothingBroken, Encoded):
     shards: Shards
     """Where the pictures are."""
 
+    has_captions: bool = False
+    """Whether the names of its classes are captions."""
+
     @property
     def shape(self) -> Shape:
         """Of every picture (c h w) or clip (c f h w)."""
@@ -150,6 +153,7 @@ def open_split(folder: Path, stored: Mapping[str, Any], split: str) -> PreparedM
         families=torch.arange(len(families)).repeat_interleave(families),
         overlap=overlap_of(shards.shape[1], cut_by(stored)) if len(families) else 0,
         listing=str(stored["settings"].get("fingerprint", "")),
+        has_captions=bool(stored["settings"].get("captions")),
     )
 
 
@@ -229,6 +233,7 @@ def prepare_command(settings: Mapping[str, Any], folder: Path) -> str:
         if settings.get(f"clips.{name}", getattr(usual, name)) != getattr(usual, name)
     ]
     words += ["--value-range", *map(str, settings["value_range"])] if settings.get("value_range") else []
+    words += ["--captions", str(settings["captions"])] if settings.get("captions") else []
     words += ["--skip-broken"] if settings.get("skip_broken") else []
     words += [] if settings.get("labels") else ["--no-labels"]
     return shlex.join(words)

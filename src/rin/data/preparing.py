@@ -19,6 +19,7 @@ from rin.core.errors import RinError
 from rin.core.files import LOCK, UNFINISHED, flush_folder, locked
 from rin.core.progress import progress_bar
 from rin.data.decoding import Shape, check_shape, printable
+from rin.data.embedding import embed
 from rin.data.prepared import BEGUN, FORMAT_VERSION, SET, is_prepared, read_json, read_set, size_text
 from rin.data.shard_writing import (
     Preparation,
@@ -51,6 +52,9 @@ class Prepared:
     num_broken: int
     """Pictures that were left out."""
 
+    longest_caption: int
+    """Bytes; 0 where there are no captions."""
+
     was_finished: bool
     """Whether there was nothing to do."""
 
@@ -75,9 +79,13 @@ def prepare_set(preparation: Preparation, folder: Path) -> Prepared:
             _write_set(source, splits, folder, preparation, settings)
         _remove_others(splits, folder)
         stored = read_set(folder)["splits"]
+        captions = [text for split in stored.values() for text in split["class_names"] if preparation.captions]
+        if preparation.text_encoder:
+            was_finished &= not embed(folder, preparation.text_encoder, preparation.num_tokens)
     return Prepared(
         num_pictures={name: sum(split["shards"]) for name, split in stored.items()},
         num_broken=sum(split["num_broken"] for split in stored.values()),
+        longest_caption=max((len(text.encode()) for text in captions), default=0),
         was_finished=was_finished,
     )
 

@@ -46,6 +46,15 @@ class Preparation:
     labels: bool = True
     """Whether to keep the classes, where the source has any."""
 
+    captions: str = ""
+    """Where the captions are that take their place (`DataConfig.captions`); empty for none."""
+
+    text_encoder: str = ""
+    """What embeds the captions; empty for none."""
+
+    num_tokens: int = 0
+    """Tokens of an embedded caption."""
+
     value_range: ValueRange | None = None
     """The least and the largest value of grey pictures of more than 8 bits; None for what each of them declares."""
 

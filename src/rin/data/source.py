@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Int
 from PIL import Image
@@ -19,6 +20,7 @@ from rin.core.kind import Kind, is_image
 from rin.core.progress import LOGGER
 from rin.core.seeds import permutation
 from rin.core.shapes import Labels, Stored
+from rin.core.texts import EmbeddedCaptions
 from rin.core.values import NUMBERS, PICTURES, OutOfRangeError, Values, values_of
 from rin.data.decoding import Shape, fitted, in_channels
 from rin.data.deep_grey import ValueRange, in_eight_bits, is_deep_grey
@@ -29,6 +31,9 @@ from rin.data.opening import OpenedData
 
 _LARGEST_SENT = 64 * 2**20
 """Bytes of a data set of one's own that workers are sent; one that is larger is in memory, and needs none."""
+
+_ROWS_AT_ONCE = 1024
+"""Of embeddings that are looked through."""
 
 _X, _LABEL = ("x", "image", "img", "pixel_values"), ("label", "labels")
 """The names of an example's parts, where it is a mapping."""
@@ -55,8 +60,9 @@ class Source:
     `label`: so are the rows of `datasets`, of PyTorch's TensorDataset and of torchvision's sets, and those of an array.
     x is an image of Pillow's, which is cropped and resized to the model's shape, or a tensor or an array of that shape:
     (c h w), (c f h w) or (n c), of any type of number, the same for all. The label is a whole number, or None (or -1)
-    for none. Examples are read beside training, by workers if they can be sent the data set, and again in each epoch:
-    what a data set draws by chance is its own, and not repeated when a run goes on.
+    for none; where there are `embeddings`, it is the row of these. Examples are read beside training, by workers if
+    they can be sent the data set, and again in each epoch: what a data set draws by chance is its own, and not repeated
+    when a run goes on.
     """
 
     data: MapStyle
@@ -70,6 +76,13 @@ class Source:
     """The least and the largest value, which become -1 and 1: floats and wider whole numbers have to say theirs; whole
     numbers of 8 and 16 bits have their whole range if None, and uint8 always. Of grey images of more than 8 bits: black
     and white; None for what each of them declares."""
+
+    embeddings: npt.NDArray[Any] | Tensor | None = None
+    """What a model is to draw by in place of classes (rows k dim), floats: of a text, for example, k tokens. An array
+    in a file (`numpy.load(path, mmap_mode="r")`) stays there."""
+
+    embedding_mask: npt.NDArray[Any] | Tensor | None = None
+    """Which of these tokens count (rows k), booleans; all if None."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,8 +105,11 @@ class SourceSet(NothingBroken):
     """
 
     def __init__(self, source: Source, kind: Kind, places: Int[Tensor, "b"]) -> None:
-        self.source, self.kind, self.places = source, kind, places
-        names = source.names or tuple(map(str, range(kind.num_classes)))
+        # without what workers need no copy of
+        self.source = replace(source, embeddings=None, embedding_mask=None)
+        self.kind, self.places = kind, places
+        num_rows = 0 if source.embeddings is None else len(source.embeddings)
+        names = source.names or tuple(map(str, range(num_rows or kind.num_classes)))
         self.class_names = names if kind.is_labelled else ()
 
     @property
@@ -219,6 +235,9 @@ def open_source(data: Source, held_out: Source | None, num_held_out: int, kind: 
     Raises:
         RinError: there is nothing to train on, or the sets have other classes than the model or one another.
     """
+    embedded = embeddings_of(data)
+    if held_out is not None and held_out.embeddings is not data.embeddings:
+        raise RinError("held_out has other embeddings than data: give the same, whose rows both have as labels")
     training, names = _places(data), data.names
     if names and not data.class_names and kind.num_classes:
         kind = replace(kind, num_classes=len(names))
@@ -235,7 +254,42 @@ def open_source(data: Source, held_out: Source | None, num_held_out: int, kind: 
         raise RinError("the data have no examples to train on")
     trained = SourceSet(data, kind, training)
     identity = _identity(trained, measured)
-    return OpenedData(training=trained, held_out=measured, identity=identity, values=trained.values())
+    return OpenedData(
+        training=trained, held_out=measured, identity=identity, values=trained.values(), embedded=embedded
+    )
+
+
+def embeddings_of(source: Source) -> EmbeddedCaptions | None:
+    """The embeddings of a data set of one's own, and which of their tokens count; None if it has none.
+
+    Raises:
+        RinError: they are of other shapes than (rows k dim) and (rows k), no floats, or not finite where they count.
+    """
+    if source.embeddings is None:
+        return None
+    embeddings, mask = (_plain(each) for each in (source.embeddings, source.embedding_mask))
+    assert embeddings is not None
+    if embeddings.ndim != 3 or not embeddings.size or embeddings.dtype.kind != "f":
+        raise RinError(f"embeddings are {embeddings.dtype} {embeddings.shape}: give floats (rows k dim)")
+    mask = np.ones(embeddings.shape[:2], bool) if mask is None else mask
+    if mask.shape != embeddings.shape[:2] or mask.dtype != bool:
+        raise RinError(f"embedding_mask is {mask.dtype} {mask.shape}: give booleans {embeddings.shape[:2]}")
+    for start in range(0, len(embeddings), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        finite = np.isfinite(embeddings[rows]).all(2) | ~mask[rows]
+        if not finite.all():
+            raise RinError(f"row {start + int(finite.all(1).argmin())} of the embeddings is not finite: give numbers")
+    if source.names and len(source.names) != len(embeddings):
+        raise RinError(
+            f"class_names are {len(source.names)}, and embeddings have {len(embeddings)} rows: leave them out"
+        )
+    return EmbeddedCaptions(embeddings, mask)
+
+
+def _plain(values: Any) -> np.ndarray | None:
+    if isinstance(values, Tensor):
+        return (values.float() if values.dtype == torch.bfloat16 else values).detach().cpu().numpy()
+    return values if values is None or isinstance(values, np.ndarray) else np.asarray(values)
 
 
 def _places(source: Source) -> Int[Tensor, "b"]:

@@ -91,6 +91,8 @@ def open_source(preparation: Preparation) -> Source:
         "labels": preparation.labels,
         "skip_broken": preparation.skip_broken,
     }
+    if preparation.captions:
+        settings["captions"] = preparation.captions
     if preparation.value_range is not None:
         settings["value_range"] = list(preparation.value_range)
     if frames:
@@ -111,7 +113,9 @@ def _config(preparation: Preparation, files: Mapping[Path, str]) -> DataConfig:
         path=preparation.source,
         labels=preparation.labels,
         skip_broken=preparation.skip_broken,
-        stream=".parquet" in endings and ".tar" not in endings,  # whole parquet files would be held in memory
+        captions=preparation.captions,
+        # whole parquet files would be held in memory, but a stream knows no captions
+        stream=".parquet" in endings and ".tar" not in endings and not preparation.captions,
         clips=preparation.clips,
         value_range=preparation.value_range,
     )
@@ -129,7 +133,7 @@ def _open_splits(preparation: Preparation, config: DataConfig) -> dict[str, Enco
         raise RinError(f"{preparation.source} holds no {kind}s: give another source")
     if not preparation.labels:
         splits = {name: encoded.without_classes() for name, encoded in splits.items()}
-    for note in notes_of(list(splits.values())):
+    for note in notes_of(list(splits.values()), "caption" if preparation.captions else "class"):
         LOGGER.warning("%s", note)
     return splits
 

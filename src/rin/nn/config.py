@@ -37,7 +37,11 @@ class RINConfig:
     """Tokens of an embedding condition, of a text for example; 0 for none."""
 
     condition_dim: int = 0
-    """Width of those tokens."""
+    """Width of those tokens. In training a text encoder or the data decides it."""
+
+    text_encoder: str = ""
+    """What makes those tokens of a caption: a text encoder of the transformers library, by its folder or its name on
+    the Hub, which is not trained. Empty for none."""
 
     caption_length: int = 0
     """Bytes of a caption that the network reads, in place of a class: each is a latent. 0 for none."""
@@ -148,7 +152,11 @@ class RINConfig:
             raise RinError(
                 "model.caption_length takes the place of model.num_classes and model.num_condition_tokens: take 0"
             )
-        if bool(self.num_condition_tokens) != bool(self.condition_dim):
+        if self.text_encoder and not self.num_condition_tokens:
+            raise RinError(
+                "model.text_encoder makes the tokens of a caption: say how many, as in --model.num-condition-tokens 32"
+            )
+        if bool(self.num_condition_tokens) != bool(self.condition_dim or self.text_encoder):
             raise RinError("model.num_condition_tokens and model.condition_dim go together: give both or neither")
 
     def _check_positive(self) -> None:
@@ -196,7 +204,9 @@ class RINConfig:
             num_context_frames=self.num_context_frames,
             condition_shape=self.condition_shape,
             num_condition_tokens=self.num_condition_tokens,
+            condition_dim=self.condition_dim,
             caption_length=self.caption_length,
+            text_encoder=self.text_encoder,
         )
 
     @property
@@ -235,6 +245,17 @@ class RINConfig:
         if self.caption_length:
             return self.caption_length, NUM_BYTES + self.caption_length
         return self.num_condition_tokens, self.condition_dim
+
+    @property
+    def classes_text(self) -> str:
+        """How many classes it draws by, or what in their place; for people."""
+        if self.caption_length:
+            return f"captions of {self.caption_length} bytes"
+        if self.text_encoder:
+            return f"captions of {self.num_condition_tokens} tokens, by {self.text_encoder}"
+        if self.num_condition_tokens:
+            return f"embeddings of {self.num_condition_tokens} x {self.condition_dim}"
+        return str(self.num_classes or "none")
 
     @property
     def num_learned_latents(self) -> int:

@@ -70,7 +70,7 @@ def bits_per_dim(
     if tuple(x.shape[1:]) != kind.shape or not len(x):
         raise RinError(f"x of shape {tuple(x.shape)}: this model draws {kind.noun} {kind.shape}; give a batch of them")
     asked_kind, classes = trained.asked(labels, len(x))
-    check_conditioned(kind, trained.diffusion.config, classes, 0.0)
+    check_conditioned(asked_kind, trained.diffusion.config, classes, 0.0)
     given = conditions_of(condition, kind)
     before = in_8_bits(context)
     check_context(kind, before)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rin.core.compute import Compile, Precision, compiles, device_of, uses_bfloat16
-from rin.core.denoiser import Denoiser
+from rin.core.denoiser import Condition, Denoiser
 from rin.core.errors import RinError
 from rin.core.kind import Kind
 from rin.core.pixels import to_pictures
@@ -24,6 +24,7 @@ from rin.sampling.requests import (
     check_conditioned,
     check_context,
     count_of,
+    embedded,
     label_list,
     seeds_of,
     text_list,
@@ -50,7 +51,7 @@ class Pipeline:
 
     def sample(
         self,
-        labels: LabelsLike | None = None,
+        labels: LabelsLike | Condition | None = None,
         num: int | None = None,
         *,
         seed: int | None = None,
@@ -74,7 +75,8 @@ class Pipeline:
         any number, batch size and number of processes.
 
         Args:
-            labels: the class of each sample, by number or name, or its caption, or one for all; None for a model
+            labels: the class of each sample, by number or name, or its caption, or one for all; of a model that draws
+                by embeddings a `rin.Condition` with these, of one example for all or of one each. None for a model
                 without classes, or for unconditional samples of one whose labels were dropped at times in training.
             num: how many; if None, as many as there are labels, seeds, condition pictures or clips to go on from, 1
                 without these.
@@ -126,7 +128,7 @@ class Pipeline:
             before = pictures.expand(count, -1, -1, -1)
         by_fewer_latents = options.get("num_guide_latents") is not None
         check_conditioned(
-            self.kind, self.diffusion.config, classes, 0.0 if by_fewer_latents else options.get("guidance", 0.0)
+            kind, self.diffusion.config, classes, 0.0 if by_fewer_latents else options.get("guidance", 0.0)
         )
         frames = self.kind.num_frames if num_frames is None else whole_number("num_frames", num_frames, least=1)
         num_blocks(self.kind, frames)  # refuses what cannot be drawn
@@ -150,17 +152,21 @@ class Pipeline:
             bfloat16=uses_bfloat16(precision, where), compile=compiles(compile, where), **options,
         )  # fmt: skip
 
-    def asked(self, labels: LabelsLike | None, num: int | None) -> tuple[Kind, list[int] | None]:
-        """The labels as numbers, and a kind that knows what they stand for where they are captions.
+    def asked(self, labels: LabelsLike | Condition | None, num: int | None) -> tuple[Kind, list[int] | None]:
+        """The labels as numbers, and a kind that knows what they stand for where they are captions or embeddings.
 
         Args:
             labels: as of `sample`.
             num: how many samples a single one is for; None for one.
 
         Raises:
-            RinError: they are no labels or captions of this model.
+            RinError: they are no labels, captions or embeddings of this model.
         """
-        if not self.kind.caption_length:
+        if self.kind.captions is not None and isinstance(labels, list):  # while training, which knows all of them
+            return self.kind, labels
+        if isinstance(labels, Condition):
+            return embedded(self.kind, labels, num)
+        if not self.kind.has_captions:
             return self.kind, label_list(labels, self.kind.num_classes, self.class_names, num)
         texts = text_list(labels, num)
         if texts is None:

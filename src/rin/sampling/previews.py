@@ -49,14 +49,15 @@ def draw_previews(pipeline: Pipeline, data: OpenedData, seed: int, precision: Pr
     if not kind.is_video:
         count = GRID_COLUMNS * (min(classes, GRID_ROWS) if classes else GRID_ROWS)
         labels = [number // GRID_COLUMNS for number in range(count)] if classes else None
-        if kind.caption_length:
+        if kind.captions is not None:
             shown = data.held_out if len(data.held_out) else data.training
-            places = shown.get(torch.arange(GRID_ROWS) % len(shown))[1].tolist()
-            labels = [shown.class_names[place] if place >= 0 else "" for place in places for _ in range(GRID_COLUMNS)]
+            labels = shown.get(torch.arange(GRID_ROWS) % len(shown))[1].repeat_interleave(GRID_COLUMNS).tolist()
         drawn = pipeline.sample(labels, count, seed=seed, precision=precision, compile="off")
         shown = plots(drawn) if is_plotted(kind.shape) else to_pictures(drawn)
         return Previews(grid(shown, GRID_COLUMNS), None)
     labels = spread_labels(range(classes), NUM_CLIPS) if classes else None
+    if kind.captions is not None:
+        labels = data.training.get(torch.arange(NUM_CLIPS) % len(data.training))[1].tolist()
     context = to_floats(first_frames(data, num_context)) if num_context else None
     drawn = pipeline.sample(labels, NUM_CLIPS, seed=seed, context=context, precision=precision, compile="off")
     whole = drawn if context is None else torch.cat([context, drawn], dim=2)
@@ -73,11 +74,10 @@ def _from_conditions(pipeline: Pipeline, data: OpenedData, seed: int, precision:
     stored, labels = shown.get(places)
     degraded = held_out_degraded(stored, data.degrade, places)
     assert degraded is not None  # the trainer has seen to it
-    labels = [label for label in labels.clamp(min=0).tolist() for _ in range(each)]
-    texts = [shown.class_names[label] for label in labels] if kind.caption_length else None
+    asked = labels if kind.captions is not None else labels.clamp(min=0)
     conditions = to_floats(degraded).cpu()
     drawn = pipeline.sample(
-        labels if kind.num_classes else texts, GRID_ROWS * each, seed=seed,
+        asked.repeat_interleave(each).tolist() if kind.is_labelled else None, GRID_ROWS * each, seed=seed,
         condition=conditions.repeat_interleave(each, dim=0), precision=precision, compile="off",
     )  # fmt: skip
     given = F.interpolate(conditions[:, :channels].expand(-1, channels, -1, -1), tuple(sides))

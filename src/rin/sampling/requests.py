@@ -1,6 +1,7 @@
 """What is requested of sampling, in the forms that people give it: checked once, and brought into one form."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rin.core.denoiser import check_labels
+from rin.core.denoiser import Condition, check_labels
 from rin.core.errors import RinError, unknown
 from rin.core.kind import Kind
 from rin.core.seeds import picture_seeds
 from rin.core.shapes import Clips
+from rin.core.texts import EmbeddedCaptions
 from rin.diffusion import DiffusionConfig
 from rin.diffusion.checks import whole_number
 
@@ -64,6 +66,37 @@ def text_list(texts: object, num: int | None = None) -> list[str] | None:
     if not isinstance(every, Sequence) or not all(isinstance(text, str) for text in every):
         raise RinError("this model draws by captions: give a text for all samples, or a list with one a sample")
     return list(every)
+
+
+def embedded(kind: Kind, condition: Condition, num: int | None = None) -> tuple[Kind, list[int]]:
+    """A kind whose labels stand for the embeddings of a condition, and these labels, one a sample.
+
+    Args:
+        kind: of a model that draws by embeddings.
+        condition: embeddings, and perhaps a mask, of one example for all samples or of one each.
+        num: how many samples those of one example are for; None for one.
+
+    Raises:
+        RinError: the model draws by none, or the condition has other parts or another shape.
+    """
+    embeddings, mask = condition.embeddings, condition.embedding_mask
+    if not kind.num_condition_tokens:
+        raise RinError("this model does not draw by embeddings: leave the condition out")
+    if embeddings is None or condition.labels is not None or condition.context is not None:
+        raise RinError("give embeddings, and perhaps embedding_mask, in rin.Condition, and no other part")
+    if mask is None:
+        mask = torch.ones(embeddings.shape[:2], dtype=torch.bool)
+    wanted = (kind.num_condition_tokens, kind.condition_dim)
+    if embeddings.shape[1:] != wanted or mask.shape != embeddings.shape[:2] or not len(embeddings):
+        raise RinError(
+            f"the embeddings are {tuple(embeddings.shape)}, with a mask of {tuple(mask.shape)}: this model draws by "
+            f"(b {wanted[0]} {wanted[1]}), with one of (b {wanted[0]})"
+        )
+    if not torch.isfinite(embeddings[mask]).all():
+        raise RinError("the embeddings are not finite: give others, or leave these tokens out by embedding_mask")
+    known = EmbeddedCaptions(embeddings.float().cpu().numpy(), mask.cpu().numpy())
+    labels = list(range(len(embeddings))) if len(embeddings) > 1 or num is None else [0] * num
+    return replace(kind, captions=known), labels
 
 
 def _class_number(value: object, class_names: Sequence[str]) -> int:
@@ -125,19 +158,18 @@ def check_conditioned(kind: Kind, diffusion: DiffusionConfig, labels: Sequence[i
         RinError: labels or embeddings are missing.
     """
     if guidance and labels is None:
-        has_any = kind.num_classes or kind.caption_length
-        way_out = "give labels, or leave it at 0" if has_any else "this model has no classes: leave it at 0"
+        way_out = "give labels, or leave it at 0" if kind.is_labelled else "this model has no classes: leave it at 0"
         raise RinError(f"guidance {guidance} does nothing without labels: {way_out}")
     if diffusion.label_drop_rate:
         return
     if kind.num_classes and labels is None:
         raise RinError("this model has never gone without its class in training (label_drop_rate 0): give labels")
-    if kind.caption_length and labels is None:
+    if kind.has_captions and labels is None:
         raise RinError("this model has never gone without its caption in training (label_drop_rate 0): give texts")
-    if kind.num_condition_tokens:
+    if kind.num_condition_tokens and kind.captions is None:
         raise RinError(
-            "this model has never gone without its embeddings in training (label_drop_rate 0), and they cannot be "
-            "given here: use Diffusion.sample with Condition(embeddings=...)"
+            "this model has never gone without its embeddings in training (label_drop_rate 0): give "
+            "rin.Condition(embeddings=...)"
         )
 
 

@@ -34,7 +34,7 @@ def held_out_losses(
     the noise of place k and step i of a fixed seed, which is that of a run of `noise_version`. Of a model that draws
     from pictures, `degrade` says how they are made of `images`.
     """
-    kind = kind.reading(images.class_names, device)
+    kind = kind if kind.captions is not None else kind.reading(images.class_names, device)
     diffusion = Diffusion(replace(diffusion.config, self_cond_lag=0.0))  # so that runs with a lag and without compare
     purpose = noise_purpose(Purpose.HELD_OUT_NOISE, noise_version)
     sums, evaluating = torch.zeros(len(TIMES), dtype=torch.float64), EvaluationMode(model)

@@ -21,6 +21,7 @@ from rin.core.progress import LOGGER
 from rin.core.seeds import Chance, Purpose, choice, noise_purpose, torch_seed
 from rin.core.shapes import Labels, Stored
 from rin.core.signals import listening
+from rin.core.texts import Tokens
 from rin.costs.operations import update_operations
 from rin.data import Batch, OpenedData, joint_batches, on_device
 from rin.diffusion import Diffusion
@@ -30,7 +31,7 @@ from rin.sampling.pipeline import Pipeline
 from rin.sampling.previews import draw_previews, write_previews
 from rin.training import checkpoint
 from rin.training.average import Average
-from rin.training.checks import check_condition, check_keeps_all
+from rin.training.checks import check_condition, check_embeddings, check_keeps_all
 from rin.training.config import TrainingConfig
 from rin.training.groups import freeze, rate_factors
 from rin.training.held_out import held_out_losses
@@ -88,11 +89,12 @@ class Trainer:
         flip: bool,
     ) -> None:
         check_condition(kind, data.degrade)
+        check_embeddings(kind, has_any=data.embedded is not None)
         check_keeps_all(model)
         self.config, self.diffusion = config, diffusion
         self.folder, self.seed, self.flip = folder, seed, flip
         self.device = device()
-        self.kind = kind.reading(data.training.class_names, self.device)
+        self.kind = data.told(kind, self.device)
         self.parts = local_places(config.batch_size, config.accumulation_steps)
         self.data = dataclasses.replace(
             data, training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
@@ -251,7 +253,8 @@ class Trainer:
         chance = Chance(self.seed_on_device, step, torch.arange(part.start, part.stop, device=self.device))
         self_cond = fixed_share(self.diffusion.config, part, self.device)
         torch.manual_seed(torch_seed(self.seed, self.step, part.start))  # dropout and stochastic depth
-        return self.loss_of(media, labels, chance, self_cond, self.num_latents(), degraded)
+        tokens = self.kind.tokens(labels)  # out of files and text encoders, which are no part of what is compiled
+        return self.loss_of(media, labels, chance, self_cond, self.num_latents(), degraded, tokens)
 
     def num_latents(self) -> int | None:
         """The latents of this update, of an elastic network: the same in every process; None for all of them."""
@@ -267,10 +270,11 @@ class Trainer:
         self_cond: Int[Tensor, "k"] | None,
         num_latents: int | None,
         degraded: Stored | None = None,
+        tokens: Tokens | None = None,
     ) -> Float[Tensor, ""]:
         """The mean loss of some pictures or clips: all of it on the device, to be compiled as a whole."""
         with autocast_to(self.in_bfloat16, self.device):
-            x_0, condition = self.kind.examples(media, labels, degraded)
+            x_0, condition = self.kind.examples(media, labels, degraded, tokens)
             noise = chance.normal(self.noise, x_0.shape[1:])
             return self.diffusion.loss(
                 self.network, x_0, condition, noise=noise, self_cond=self_cond, chance=chance, num_latents=num_latents
