@@ -26,7 +26,7 @@ Recurrent Interface Networks: train and sample diffusion models of images and vi
   rin sweep RUN                 measure it at many ways to sample: steps, samplers, guidance, averages
   rin explain RUN               what the latents read while a sample comes about, as a picture
   rin app RUN                   a page in the browser, on this machine: draw, see what the latents read, look at a run
-  rin export RUN                the network in ONNX with a sampler in numpy, for programs without PyTorch
+  rin export RUN                the network in ONNX with a sampler in numpy, for programs without PyTorch; for diffusers
   rin status RUN                where a run stands
   rin prepare SOURCE OUT        turn a folder, parquet, tar shards, videos or a Hub name into one memory-mapped set
   rin info [PRESET|RUN]         parameters, operations, tokens, memory, and where each figure comes from

@@ -105,3 +105,21 @@ def gradio(purpose: str) -> Any:
     except ImportError as error:
         raise RinError(f'gradio is needed {purpose}: pip install "rin-diffusion[app]" ({error})') from error
     return library
+
+
+def diffusers(purpose: str) -> Any:
+    """The library diffusers.
+
+    Args:
+        purpose: what it is needed for, as in "to save for diffusers".
+
+    Raises:
+        RinError: it is not installed.
+    """
+    try:
+        library = importlib.import_module("diffusers")
+        if not hasattr(library, "DiffusionPipeline"):
+            raise ImportError("what is found by that name is a folder")
+    except ImportError as error:
+        raise RinError(f'diffusers is needed {purpose}: pip install "rin-diffusion[diffusers]" ({error})') from error
+    return library

@@ -1,6 +1,6 @@
-"""Weights and configurations of other implementations, and networks for programs without rin."""
+"""Weights and configurations of other implementations, models for diffusers, and networks for programs without rin."""
 
-from rin.interop import pix2seq
+from rin.interop import diffusers, pix2seq
 from rin.interop.exporting import export
 
-__all__ = ["export", "pix2seq"]
+__all__ = ["diffusers", "export", "pix2seq"]
