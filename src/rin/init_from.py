@@ -15,6 +15,7 @@ weights do.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from rin.core.errors import RinError
 from rin.core.kind import is_set, is_video
 from rin.core.progress import LOGGER
+from rin.core.strict_json import read_json
 from rin.data.encoded import listed
 from rin.experiment import ExperimentConfig
 from rin.nn import RINConfig
@@ -60,6 +62,10 @@ class TakenOver:
 
     unused: list[str] = field(default_factory=list)
     """The model's own that found no place."""
+
+    def changed(self) -> list[str]:
+        """The weights that are not the model's as they were."""
+        return [*self.new, *self.resized]
 
     def describe(self) -> str:
         """In words."""
@@ -101,6 +107,24 @@ def start_from(source: str, model: nn.Module, experiment: ExperimentConfig, clas
     found.unused += list(old)
     LOGGER.info("%s", found.describe())
     return found
+
+
+def read_taken_over(folder: Path) -> TakenOver:
+    """What became of the weights of the model that a run started from, as its folder tells.
+
+    Raises:
+        RinError: it does not.
+    """
+    path = folder / INIT_FROM
+    try:
+        stored = read_json(path)
+        if not all(isinstance(stored[name], list) for name in ("new", "resized")):
+            raise TypeError("its names are no lists")
+        return TakenOver(**stored)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RinError(
+            f"{path} does not tell what was taken over ({error}): restore it, or take another --out"
+        ) from error
 
 
 def _check(source: str, begun: TrainedModel, experiment: ExperimentConfig) -> None:

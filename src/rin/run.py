@@ -21,13 +21,14 @@ from rin.data.identity import changed_names, changes
 from rin.data.source import MapStyle
 from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, differences, to_dict
-from rin.init_from import INIT_FROM, TakenOver, start_from
+from rin.init_from import INIT_FROM, TakenOver, read_taken_over, start_from
 from rin.model_files import CONFIG, network_name, stored_model, write_config
 from rin.nn import RIN
 from rin.nn.size import check_fits
 from rin.run_data import IDENTITY, BegunRun, begun_run, no_longer, open_run_data, with_condition
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
+from rin.training.adapters import described, merged_at_the_end
 from rin.training.checks import check_condition
 from rin.training.status_file import only_process
 from rin.training.trainer import Trainer
@@ -110,6 +111,9 @@ def _train(
     before = begun_run(folder)
     if model is not None and experiment.init_from:
         raise RinError("init_from is for the RIN of the configuration: give a network of your own its weights yourself")
+    if model is None and experiment.training.adapter_rank and not experiment.init_from:
+        rank = experiment.training.adapter_rank
+        raise RinError(f"training.adapter_rank {rank} adapts a trained model: say which by --init-from, or take 0")
     requested = dataclasses.replace(
         experiment, data=with_whole_paths(experiment.data), init_from=_whole_path(experiment.init_from)
     )
@@ -143,20 +147,22 @@ def _train(
         wait_for_all()
         torch.manual_seed(experiment.seed)
         trained = RIN(experiment.model) if model is None else model
-        taken_over = None
-        if experiment.init_from and checkpoint.latest(folder / checkpoint.FOLDER) is None:
+        taken_over, starts = None, checkpoint.latest(folder / checkpoint.FOLDER) is None
+        if experiment.init_from and starts:
             taken_over = start_from(experiment.init_from, trained, experiment, class_names)
-        trainer = Trainer(
-            experiment.training, experiment.model.kind, trained, Diffusion(experiment.diffusion), data, folder,
-            experiment.seed, experiment.data.flip,
-        )  # fmt: skip
-        starts = checkpoint.latest(folder / checkpoint.FOLDER) is None
-        trainer.resume()
-        if is_first():  # nothing is written before everything has been checked
-            _write(folder, experiment, class_names, data, network, taken_over)
-            _tell(data, experiment, requested)
-            _tell_frozen(trainer, taken_over, is_untrained=starts and model is None)
-        trainer.run()
+        elif experiment.init_from and experiment.training.adapter_rank:  # what was new then is trained whole still
+            taken_over = read_taken_over(folder)
+        with merged_at_the_end(trained):
+            trainer = Trainer(
+                experiment.training, experiment.model.kind, trained, Diffusion(experiment.diffusion), data, folder,
+                experiment.seed, experiment.data.flip, () if taken_over is None else taken_over.changed(),
+            )  # fmt: skip
+            trainer.resume()
+            if is_first():  # nothing is written before everything has been checked
+                _write(folder, experiment, class_names, data, network, taken_over)
+                _tell(data, experiment, requested)
+                _tell_frozen(trainer, taken_over, is_untrained=starts and model is None)
+            trainer.run()
         wait_for_all()
         return load(folder, model=None if model is None else copy.deepcopy(model))
 
@@ -254,15 +260,17 @@ def _write(
 
 def _tell_frozen(trainer: Trainer, taken_over: TakenOver | None, is_untrained: bool) -> None:
     """Says which weights are not trained, and warns of such that no training has ever made."""
+    if trainer.adapters:
+        LOGGER.info("%s", described(trainer.model, trainer.config.adapter_rank, trainer.adapters))
     if not trainer.frozen:
         return
     LOGGER.info(
         "frozen: %d of %d tensors (%s)",
         len(trainer.frozen),
-        len(list(trainer.model.parameters())),
+        len(list(trainer.average.model.parameters())),
         listed(trainer.frozen),
     )
-    anew = [name for name in trainer.frozen if taken_over is None or name in (*taken_over.new, *taken_over.resized)]
+    anew = [name for name in trainer.frozen if taken_over is None or name in taken_over.changed()]
     if is_untrained and anew:
         what = "drawn at random" if taken_over is None else "not taken over as they were"
         LOGGER.warning("frozen though %s: %s", what, listed(anew))

@@ -13,6 +13,7 @@ from tests.end_to_end.commands import rin, together
 from tests.end_to_end.test_processes import TRAIN, assert_same_losses, log, succeed
 from tests.reference import test_reference as reference
 from tests.reference.case import case_files
+from tests.unit.training.test_adapters import made as made_with_adapters
 from tests.unit.training.test_training import MODEL, TRAINING, pictures, trainer
 
 pytestmark = [
@@ -78,6 +79,24 @@ def test_a_compiled_run_is_the_eager_one_but_for_rounding(tmp_path):
         assert torch.allclose(*samples, atol=1e-5)
     assert not graph_breaks()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
+def test_a_compiled_run_with_adapters_is_the_eager_one_but_for_rounding(tmp_path):
+    network = dataclasses.replace(MODEL, compute_depth=(1,))
+    runs = [made_with_adapters(tmp_path / choice, model=network, compile=choice) for choice in ("off", "on")]
+    batch = Batch(*pictures(12).get(torch.arange(12)), torch.arange(12))
+    for one in runs:
+        for _ in range(3):
+            one.update(batch)
+    assert not graph_breaks()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    eager, compiled = runs
+    assert compiled.loss_sum.item() == pytest.approx(eager.loss_sum.item(), abs=1e-5)
+    before = made_with_adapters(tmp_path / "before", model=network).average.model
+    weights = dict(compiled.average.model.named_parameters())
+    for name, weight in eager.average.model.named_parameters():
+        assert torch.allclose(weight, weights[name], atol=1e-4), name
+    assert not torch.equal(before.tokenizer.patch.weight, compiled.average.model.tokenizer.patch.weight)
 
 
 @pytest.mark.slow

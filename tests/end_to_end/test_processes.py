@@ -69,6 +69,17 @@ def test_frozen_weights_and_rates_by_group_are_the_same_in_two_processes(tmp_pat
     assert_same_losses(log(tmp_path / "one"), log(tmp_path / "two"))
 
 
+def test_adapters_are_the_same_in_two_processes_and_refused_where_each_has_rows(tmp_path, alone):
+    options = [*TRAIN, "--init-from", alone, "--training.adapter-rank", "4", "--model.num-latents", "12"]
+    succeed([rin(*options, "--out", tmp_path / "one")])
+    succeed(together(2, *options, "--out", tmp_path / "two"))
+    assert_same_losses(log(tmp_path / "one"), log(tmp_path / "two"))
+    for result in together(2, *options, "--training.parallel", "fsdp", "--out", tmp_path / "rows"):
+        assert result.returncode == 2
+        assert "training.adapter_rank 4 merges whole matrices: take training.parallel ddp" in result.stderr
+    assert not (tmp_path / "rows" / "config.json").exists()
+
+
 @pytest.mark.parametrize(("before", "after"), [((2, "fsdp"), (1, "ddp")), ((1, "ddp"), (2, "fsdp"))])
 def test_a_run_goes_on_with_other_processes_and_another_sharding(tmp_path, alone, before, after):
     run = tmp_path / "run"

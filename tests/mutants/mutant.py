@@ -31,6 +31,10 @@ def optim(name):
     return f"tests/unit/training/test_optim.py::{name}"
 
 
+def adapters(name):
+    return f"tests/unit/training/test_adapters.py::{name}"
+
+
 def training(name):
     return f"tests/unit/training/test_training.py::{name}"
 

@@ -1,6 +1,6 @@
-"""LAMB, the learning rate and the average of the weights."""
+"""LAMB, the learning rate, the average of the weights, and adapters."""
 
-from tests.mutants.mutant import AVERAGE, CONFIG, OPTIM, RATES, Mutant, optim, reference
+from tests.mutants.mutant import AVERAGE, CONFIG, OPTIM, RATES, Mutant, adapters, optim, reference
 
 MUTANTS = [
     # LAMB
@@ -155,5 +155,30 @@ MUTANTS = [
         "(10 + update))",
         "the decay is plain from the first step on",
         (optim("test_the_decay_is_plain_or_warmed_up"),),
+    ),
+    # Adapters
+    Mutant(
+        "adapters-not-scaled",
+        "training/adapters.py",
+        "torch.addmm(weight, self.b, self.a, alpha=self.scale)",
+        "torch.addmm(weight, self.b, self.a)",
+        "an adapter is scaled by alpha over its rank",
+        (adapters("test_the_merged_network_is_the_one_with_adapters"),),
+    ),
+    Mutant(
+        "adapters-move-by-lamb",
+        OPTIM,
+        '"params": [w for w, low in both if low], "weight_decay": weight_decay, "adapt": False}',
+        '"params": [w for w, low in both if low], "weight_decay": weight_decay, "adapt": True}',
+        "adapters move by Adam whatever the optimiser",
+        (adapters("test_adapters_move_by_adam_whatever_the_optimiser"),),
+    ),
+    Mutant(
+        "adapters-in-the-precision-around-them",
+        "training/adapters.py",
+        "torch.autocast(weight.device.type, enabled=False)",
+        "torch.autocast(weight.device.type, enabled=torch.is_autocast_enabled(weight.device.type))",
+        "merged weights are as precise as weights under bfloat16, too",
+        (adapters("test_merged_weights_are_float32_under_bfloat16"),),
     ),
 ]

@@ -85,13 +85,14 @@ class Linear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "... inputs"]) -> Float[Tensor, "... outputs"]:
         """The layer's answer."""
+        weight = self.weight  # once: with an adapter it is computed (see `rin.training.adapters`)
         # the size last, and only where it matters: an exported network must not depend on it
         if self.float32_on_cpu and is_autocast_on_cpu(input) and self._multiply_adds(input) < _SMALLEST_BFLOAT16:
             with torch.autocast("cpu", enabled=False):
-                return F.linear(input.to(self.weight.dtype), self.weight, self.bias)
+                return F.linear(input.to(weight.dtype), weight, self.bias)
         if self.has_faster and self._takes_onednn(input):
-            return _OneDNNLinear.apply(input, self.weight, self.bias)
-        return F.linear(input, self.weight, self.bias)
+            return _OneDNNLinear.apply(input, weight, self.bias)
+        return F.linear(input, weight, self.bias)
 
     def _takes_onednn(self, x: Tensor) -> bool:
         if x.device.type != "cpu" or x.dtype != torch.float32 or is_autocast_on_cpu(x):

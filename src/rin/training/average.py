@@ -9,6 +9,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
+from rin.training.adapters import adapted_layers
 from rin.training.sharding import local
 
 
@@ -26,6 +27,9 @@ class Average:
 
     `model` is the network with the averaged weights, in evaluation mode. Where weights are sharded, those of both
     networks are, and each process averages its own rows.
+
+    Of layers with adapters it averages the merged weights: what it would be if the weights themselves were trained, and
+    an ordinary network's. The product of averaged A and averaged B is another.
     """
 
     def __init__(self, model: nn.Module, decay: float, warmup: bool) -> None:
@@ -34,16 +38,23 @@ class Average:
         self._source = model
 
     @functools.cached_property
-    def _weights(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The averaged weights and those that they follow.
+    def _weights(self) -> tuple[list[Tensor], list[Tensor | nn.Linear]]:
+        """The averaged weights and those that they follow, or the layers with adapters whose merged weights these are.
 
-        Not looked up before the first update, since sharding puts other tensors in their place.
+        Not looked up before the first update, since sharding and adapters put other tensors in their place.
         """
-        return list(self.model.parameters()), list(self._source.parameters())
+        averaged = dict(self.model.named_parameters())
+        followed = dict(self._source.named_parameters()) | adapted_layers(self._source)
+        return list(averaged.values()), [followed[name] for name in averaged]
+
+    @torch.no_grad()
+    def followed(self) -> list[Tensor]:
+        """The weights that it follows, or this process's rows of them, merged where there are adapters."""
+        weights = (each.weight if isinstance(each, nn.Linear) else each for each in self._weights[1])
+        return [local(weight.detach()) for weight in weights]
 
     @torch.no_grad()
     def update(self, update: int) -> None:
         """Takes in the weights after an update, counted from 0."""
         share = 1 - average_decay(update, self.decay, self.warmup)
-        averaged, followed = self._weights
-        torch._foreach_lerp_([local(weight) for weight in averaged], [local(weight) for weight in followed], share)
+        torch._foreach_lerp_([local(weight) for weight in self._weights[0]], self.followed(), share)

@@ -59,6 +59,11 @@ class TrainingConfig:
     rates: tuple[str, ...] = ()
     """Factors of the learning rate by such patterns, as in tokenizer=0.1 blocks.*=0.5; the last that matches counts."""
 
+    adapter_rank: int = 0
+    """Train low-rank adapters of the linear layers (LoRA) of this rank, and what `init_from` did not take over as it
+    was, and leave all else as it is; layers that `freeze` names get none. 0 trains the weights themselves. What is
+    saved has them merged. Not with fsdp."""
+
     clip_norm: float = 0.0
     """Scale the gradients of an update down to this norm, taken over all weights together; 0 for never. With LAMB the
     original does not."""
@@ -135,6 +140,7 @@ class TrainingConfig:
             "held_out_every",
             "sample_every",
             "keep_checkpoint_every",
+            "adapter_rank",
             "weight_decay",
             "lr_end_factor",
         ):

@@ -102,45 +102,60 @@ def trust_ratios(weights: Sequence[Tensor], moves: Sequence[Tensor], sharded: bo
 
 
 def parameter_groups(
-    weights: Iterable[Tensor], weight_decay: float, factors: Sequence[float] | None = None
+    weights: Iterable[Tensor],
+    weight_decay: float,
+    factors: Sequence[float] | None = None,
+    low_rank: Sequence[bool] | None = None,
 ) -> list[dict[str, Any]]:
     """The weights in two groups: those that decay and adapt, and biases and LayerNorms, which do neither.
 
     Positions, learned latents and every kernel decay, as in the original. Vectors are biases or LayerNorms.
+
+    The matrices of adapters are a group of their own, which decays, back to the weights that they began from, and moves
+    by Adam whatever the optimiser: LAMB's ratio would hold one that starts at zeros near them, and Muon's directions
+    are those of a layer's whole matrix.
 
     Args:
         weights: those to be trained.
         weight_decay: of those that decay.
         factors: what the learning rate of each weight is multiplied by, `lr_factor` of a group: there are groups for
             each; 1 for all if None.
+        low_rank: which are matrices of adapters; none if None.
     """
     weights = list(weights)
     factors = [1.0] * len(weights) if factors is None else factors
+    low_rank = [False] * len(weights) if low_rank is None else low_rank
     groups: list[dict[str, Any]] = []
     for factor in dict.fromkeys(factors):
-        some = [weight for weight, its in zip(weights, factors, strict=True) if its == factor]
+        both = [(weight, low) for weight, low, its in zip(weights, low_rank, factors, strict=True) if its == factor]
+        some = [weight for weight, low in both if not low]
         groups += [
             {"params": [w for w in some if w.ndim > 1], "weight_decay": weight_decay, "adapt": True},
             {"params": [w for w in some if w.ndim <= 1], "weight_decay": 0.0, "adapt": False},
+            {"params": [w for w, low in both if low], "weight_decay": weight_decay, "adapt": False},
         ]
-        for group in groups[-2:]:
+        for group in groups[-3:]:
             group["lr_factor"] = factor
     return [group for group in groups if group["params"]]
 
 
 def make_optimiser(
-    config: TrainingConfig, weights: Iterable[Tensor], sharded: bool = False, factors: Sequence[float] | None = None
+    config: TrainingConfig,
+    weights: Iterable[Tensor],
+    sharded: bool = False,
+    factors: Sequence[float] | None = None,
+    low_rank: Sequence[bool] | None = None,
 ) -> Lamb | Muon | torch.optim.AdamW:
     """The configured optimiser over a model's weights, or this process's rows of them.
 
-    Where its `found_inf` is 1, a step leaves weights and moments as they are, on every kind of device. `factors` are
-    those of `parameter_groups`.
+    Where its `found_inf` is 1, a step leaves weights and moments as they are, on every kind of device. `factors` and
+    `low_rank` are those of `parameter_groups`.
 
     Raises:
         RinError: Muon is to see rows alone.
     """
     weights = list(weights)
-    optimiser = _optimiser(config, parameter_groups(weights, config.weight_decay, factors), sharded)
+    optimiser = _optimiser(config, parameter_groups(weights, config.weight_decay, factors, low_rank), sharded)
     if any(weight.device.type in IGNORES_FOUND_INF for weight in weights):
         put_back_what_is_skipped(optimiser)
     return optimiser

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Collection
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from rin.nn import RIN
 from rin.sampling.pipeline import Pipeline
 from rin.sampling.previews import draw_previews, write_previews
 from rin.training import checkpoint
+from rin.training.adapters import add_adapters
 from rin.training.average import Average
 from rin.training.checks import check_condition, check_embeddings, check_keeps_all
 from rin.training.config import TrainingConfig
@@ -70,11 +72,12 @@ class Trainer:
         folder: the run's folder, which every process sees.
         seed: of all that is random.
         flip: mirror half of the images or clips, left to right.
+        anew: weights that are trained whole beside adapters, since they are not another model's as they were.
 
     Raises:
         RinError: the batch cannot be split evenly over accumulation steps and processes, the network takes
-            embeddings, or condition pictures that the data have not, or training.freeze or training.rates name weights
-            that it has not.
+            embeddings, or condition pictures that the data have not, training.freeze or training.rates name weights
+            that it has not, or there is nothing to adapt by training.adapter_rank.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Trainer:
         folder: Path,
         seed: int,
         flip: bool,
+        anew: Collection[str] = (),
     ) -> None:
         check_condition(kind, data.degrade)
         check_embeddings(kind, has_any=data.embedded is not None)
@@ -113,13 +117,23 @@ class Trainer:
             for decay in config.further_decays
         }
         self.sharded = config.parallel == "fsdp" and world_size() > 1
+        self.adapters: dict[str, str] = {}
+        if config.adapter_rank:  # the averages are there already: they have merged weights
+            if self.sharded:
+                rank = config.adapter_rank
+                raise RinError(f"training.adapter_rank {rank} merges whole matrices: take training.parallel ddp")
+            self.adapters = add_adapters(self.model, config.adapter_rank, anew)
+            factors |= {part: factors[weight] for part, weight in self.adapters.items()}
         if self.sharded:
             for average in self.averages.values():
                 shard(average.model)
         self.network = distribute(self.model, self.sharded)
         self.weights = LocalWeights(self.model, self.sharded)
         parts = self.weights.parts
-        self.optimiser = make_optimiser(config, parts.values(), self.sharded, [factors[name] for name in parts])
+        self.optimiser = make_optimiser(
+            config, parts.values(), self.sharded, [factors[name] for name in parts],
+            [name in self.adapters for name in parts],
+        )  # fmt: skip
         self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
         self.seed_on_device = torch.tensor(seed, device=self.device)  # once: a copy to a GPU waits for what it is doing
         self.noise = noise_purpose(Purpose.TRAINING_NOISE, config.noise_version)
@@ -283,7 +297,7 @@ class Trainer:
     def record(self, lr: float) -> dict[str, Any]:
         """A line of the log: the mean loss since the line before, norms, and the held-out losses where they are due."""
         taken = self.step - self.last_logged - self.skips.since_line()
-        squares = squared_norm(local_rows(self.model).values(), self.device)
+        squares = squared_norm(self.average.followed(), self.device)
         weight_norm = (sum_over_processes(squares) if self.sharded else squares).sqrt()
         record: dict[str, Any] = {
             "step": self.step,

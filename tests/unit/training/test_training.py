@@ -39,12 +39,12 @@ def pictures(count, seed=0):
     return MediaInMemory(images, torch.arange(count) % 3, ("a", "b", "c"))
 
 
-def trainer(folder, training=TRAINING, diffusion=None, model=MODEL, held_out=6, num=30):
+def trainer(folder, training=TRAINING, diffusion=None, model=MODEL, held_out=6, num=30, anew=()):
     torch.manual_seed(0)
     data = OpenedData(training=pictures(num), held_out=pictures(held_out, seed=1))
     folder.mkdir(exist_ok=True)
     diffusion = Diffusion(diffusion or DiffusionConfig())
-    return Trainer(training, model.kind, RIN(model), diffusion, data, folder, seed=7, flip=True)
+    return Trainer(training, model.kind, RIN(model), diffusion, data, folder, seed=7, flip=True, anew=anew)
 
 
 def batch_of(made):
