@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from tests.end_to_end.commands import TINY, ended, rin, start_together, together
 
@@ -91,6 +92,19 @@ def test_a_run_goes_on_with_other_processes_and_another_sharding(tmp_path, alone
         names = {file.name for file in (run / "checkpoints" / "step-000000010").iterdir()}
         assert ("model-00002-of-00002.safetensors" in names) == (before[1] == "fsdp")
     assert_same_losses(log(alone), log(run))
+
+
+def test_a_run_whose_pictures_workers_read_goes_on_with_fewer_processes(tmp_path):
+    for number in range(60):
+        path = tmp_path / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 4 * number).save(path)
+    options = [*TRAIN, "--data.path", tmp_path / "pictures", "--data.memory-gib", "0", "--data.num-workers", "2"]
+    succeed([rin(*options, "--data.num-workers", "0", "--out", tmp_path / "alone")])
+    killed = together(2, *options, "--out", tmp_path / "run", faults=dict.fromkeys(range(2), ("at_a_part", 15)))
+    assert {result.returncode for result in killed} == {-signal.SIGKILL}, killed
+    succeed([rin(*options, "--out", tmp_path / "run")])
+    assert_same_losses(log(tmp_path / "alone"), log(tmp_path / "run"))
 
 
 def test_four_processes_sample_the_pictures_of_one(tmp_path, alone):
