@@ -70,7 +70,7 @@ def rin(*arguments, kill_at=None, fault=None, largest_file=None, afresh=False):
     return ended(start(*arguments, fault=fault, largest_file=largest_file, afresh=afresh))
 
 
-def start_together(num, *arguments, faults=None, cwd=ROOT):
+def start_together(num, *arguments, module="rin.cli", faults=None, cwd=ROOT):
     """Starts `rin` in several processes that work together, as a launcher does; `faults` are by process number."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -79,6 +79,7 @@ def start_together(num, *arguments, faults=None, cwd=ROOT):
     return [
         start(
             *arguments,
+            module=module,
             fault=(faults or {}).get(number),
             cwd=cwd,
             environment={name: str(value) for name, value in (shared | {"RANK": number, "LOCAL_RANK": number}).items()},
@@ -87,9 +88,9 @@ def start_together(num, *arguments, faults=None, cwd=ROOT):
     ]
 
 
-def together(num, *arguments, faults=None, cwd=ROOT):
+def together(num, *arguments, module="rin.cli", faults=None, cwd=ROOT):
     """Runs `rin` in several processes that work together, to the end of them all."""
-    return [ended(process) for process in start_together(num, *arguments, faults=faults, cwd=cwd)]
+    return [ended(process) for process in start_together(num, *arguments, module=module, faults=faults, cwd=cwd)]
 
 
 def files(run):
