@@ -73,6 +73,21 @@ def onnx_runtime(purpose: str) -> Any:
     return importlib.import_module("onnxruntime")
 
 
+def tifffile(purpose: str) -> Any:
+    """Tifffile, which reads TIFF of all kinds.
+
+    Args:
+        purpose: what it is needed for, as in "for pictures of 5 channels".
+
+    Raises:
+        RinError: it is not installed.
+    """
+    try:
+        return importlib.import_module("tifffile")
+    except ImportError as error:
+        raise RinError(f'tifffile is needed {purpose}: pip install "rin-diffusion[tiff]" ({error})') from error
+
+
 def transformers(purpose: str) -> Any:
     """Transformers, which has text encoders.
 

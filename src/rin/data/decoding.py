@@ -105,15 +105,22 @@ class Footage(ABC):
         """
 
 
-def check_shape(shape: Shape) -> None:
+def check_shape(shape: Shape, any_channels: bool = False) -> None:
     """Refuses shapes that no picture or clip can have.
+
+    Args:
+        shape: channels, perhaps frames, height and width.
+        any_channels: whether a picture may have other channels than Pillow knows, see `rin.data.many_channels`.
 
     Raises:
         RinError: channels other than 1, 3 and 4, or a size below 1.
     """
     channels, *frames, height, width = shape
-    if channels not in _MODES:
-        raise RinError(f"pictures of {channels} channels: there are 1 (grey), 3 (colour) and 4 (colour and opacity)")
+    if channels not in _MODES and (frames or channels < 1 or not any_channels):
+        raise RinError(
+            f"{'clips' if frames else 'pictures'} of {channels} channels: there are 1 (grey), 3 (colour) and 4 (colour "
+            "and opacity); write others as arrays, .npy or .npz"
+        )
     if min(height, width, *frames) < 1:
         raise RinError(f"pictures of {height} by {width} pixels: height, width and frames are at least 1")
 
@@ -188,8 +195,8 @@ def _why_unknown(source: bytes | Path) -> str:
         begin = file.read(4)
     if begin in _TIFF:
         return (
-            "it is a TIFF that is damaged, or of channels or numbers that Pillow does not read: write pictures of "
-            "other channels as arrays, .npy or .npz"
+            "it is a TIFF that is damaged, or of channels or numbers that Pillow does not read: give as many channels "
+            "by --model.shape, or write it as an array, .npy or .npz"
         )
     return "it is in no format that Pillow knows" if begin else "it is empty, 0 bytes"
 
@@ -210,7 +217,12 @@ def _orientation(picture: Image.Image) -> int:
 
 def upright(picture: Image.Image, opened: Image.Image) -> Image.Image:
     """A picture turned upright, by the EXIF data of the file that it was made from."""
-    turn = _UPRIGHT.get(_orientation(opened))
+    return turned(picture, _orientation(opened))
+
+
+def turned(picture: Image.Image, orientation: int) -> Image.Image:
+    """A picture turned upright from an orientation, as EXIF and TIFF number them; 1 is upright."""
+    turn = _UPRIGHT.get(orientation)
     return picture if turn is None else picture.transpose(turn)
 
 

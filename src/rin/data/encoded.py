@@ -14,6 +14,7 @@ from rin.core.shapes import Labels
 from rin.data.decoding import BrokenMediaError, DeepPicture, Footage, Medium, Shape, Source, decode
 from rin.data.deep_grey import ValueRange
 from rin.data.deep_pictures import decode_at_16_bits
+from rin.data.many_channels import OF_PILLOW, decode_many_channels
 
 FileKind = Literal["picture", "video"]
 """What the files of a source hold: models of pictures take the one, models of clips the other."""
@@ -131,6 +132,8 @@ def decoded(source: Source | Footage, shape: Shape, value_range: ValueRange | No
     """
     if isinstance(source, Footage):
         return source.decode(shape)
+    if shape[0] not in OF_PILLOW:
+        return decode_many_channels(source, shape, value_range, bits)
     return (decode if bits == 8 else decode_at_16_bits)(source, shape, value_range)
 
 

@@ -56,7 +56,7 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
             "of them (b n c), or a data set of your own, rin.train(experiment, folder, data=...)"
         )
     if not is_set(shape):
-        check_shape(shape)
+        check_shape(shape, any_channels=True)
     if (
         config.value_range
         and not config.pictures_path
