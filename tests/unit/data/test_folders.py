@@ -199,8 +199,10 @@ def test_values_that_mean_nothing_are_refused_by_name(field, value):
 
 
 def test_impossible_shapes_are_refused_before_anything_is_read():
-    with pytest.raises(RinError, match="2 channels"):
-        open_data(DataConfig(path="nowhere"), (2, 8, 8))
+    with pytest.raises(RinError, match="0 channels"):
+        open_data(DataConfig(path="nowhere"), (0, 8, 8))
+    with pytest.raises(RinError, match="clips of 2 channels"):
+        open_data(DataConfig(path="nowhere"), (2, 3, 8, 8))
 
 
 def touch(path):
