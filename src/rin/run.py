@@ -100,7 +100,7 @@ def _train(
     experiment = with_condition(experiment, None if provided is None else provided[0])
     if model is None:
         check_fits(experiment.model)
-    check_condition(experiment.model.kind, experiment.data.degrade)
+    check_condition(experiment.model.kind, experiment.data.condition_by)
     if experiment.data.captions and not experiment.model.kind.has_captions:  # each text would be a class
         raise RinError(
             f"data.captions is {experiment.data.captions!r}, and the model draws by no captions: give it "
@@ -123,7 +123,7 @@ def _train(
         data = open_run_data(_as_begun(requested, before))
     else:
         data = open_source(*provided, requested.data.num_held_out, requested.model.kind)
-        data = dataclasses.replace(data, num_workers=requested.data.num_workers, degrade=requested.data.degrade)
+        data = dataclasses.replace(data, num_workers=requested.data.num_workers, degrade=requested.data.condition_by)
     if broken := data.training.num_broken + data.held_out.num_broken:
         LOGGER.warning("passed over because they cannot be read: %d", broken)
     experiment = settle(requested, data)

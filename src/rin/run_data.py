@@ -83,14 +83,14 @@ def _with_embeddings(experiment: ExperimentConfig, source: Source | None) -> RIN
 
 
 def _with_pictures(experiment: ExperimentConfig) -> ExperimentConfig:
-    degradation, model = parse_degrade(experiment.data.degrade), experiment.model
+    degradation, model = parse_degrade(experiment.data.condition_by), experiment.model
     if degradation is None:
         return experiment
     made = degradation.shape(model.shape)
     if model.condition_shape not in ((), made):
         raise RinError(
-            f"model.condition_shape is {model.condition_shape}, and data.degrade {experiment.data.degrade!r} makes "
-            f"{made}: leave model.condition_shape out"
+            f"model.condition_shape is {model.condition_shape}, and the data has pictures of {made} to draw from "
+            f"({experiment.data.condition_by}): leave model.condition_shape out"
         )
     return replace(experiment, model=replace(model, condition_shape=made))
 

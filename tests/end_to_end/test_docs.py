@@ -92,6 +92,9 @@ def workspace(tmp_path_factory):
     Image.fromarray(torch.randint(256, (32, 32, 3), generator=levels).byte().numpy()).save(folder / "picture.png")
     Image.fromarray((np.indices((32, 32)).sum(axis=0) % 32 > 15).astype(np.uint8) * 255).save(folder / "mask.png")
     Image.new("L", (4, 4), 99).save(folder / "low.png")
+    shutil.copy(folder / "picture.png", folder / "edges.png")
+    for name in ("photos", "edges"):
+        shutil.copytree(folder / "path/to/images", folder / "path/to" / name)
     hole = Image.open(folder / "picture.png").convert("RGBA")
     hole.putalpha(Image.open(folder / "mask.png"))
     hole.save(folder / "hole.png")
@@ -124,6 +127,8 @@ def workspace(tmp_path_factory):
         'rin train small-32 --data.path path/to/images --data.degrade "mask free-form" --model.num-classes 0 '
         "--out runs/filled",
         "rin train captions --out runs/captions",
+        "rin train small-32 --data.path path/to/photos --data.condition path/to/edges --model.num-classes 0 "
+        "--out runs/pairs",
         "rin prepare path/to/captioned sets/captioned --size 64 --captions txt --text-encoder path/to/encoder "
         "--num-tokens 32",
         "rin train small-32 --data.path sets/captioned --model.shape 3 64 64 --out runs/captioned",

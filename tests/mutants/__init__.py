@@ -12,6 +12,7 @@ from tests.mutants import (
     dropout,
     elastic,
     initial_weights,
+    interop,
     measures,
     network,
     optimiser,
@@ -29,5 +30,6 @@ MUTANTS = [
     *diffusion.MUTANTS,
     *runs.MUTANTS,
     *data.MUTANTS,
+    *interop.MUTANTS,
     *measures.MUTANTS,
 ]

@@ -65,6 +65,14 @@ MUTANTS = [
         (nn("test_under_a_cpus_autocast_attention_and_mixing_compute_in_float32"),),
     ),
     Mutant(
+        "pairs-by-their-places",
+        "data/pairs.py",
+        "rows = {row: places[1][key] for key, row in places[0].items()}",
+        "rows = dict(zip(places[0].values(), places[1].values()))",
+        "a picture is drawn from the one of its own name",
+        ("tests/unit/data/test_pairs.py::test_a_picture_without_another_is_named_and_others_left_over_are_told",),
+    ),
+    Mutant(
         "embeddings-of-other-captions",
         "data/embedding.py",
         "np.array([rows[name] for name in names], np.int64)",

@@ -116,7 +116,7 @@ def _example(folder: Path, kind: Kind) -> tuple[Image.Image | None, str]:
     stored, labels = held_out.get(places)
     label = int(labels[0])
     caption = held_out.class_names[label] if kind.has_captions and label >= 0 else ""
-    degraded = held_out_degraded(stored, experiment.data.degrade, places)
+    degraded = held_out_degraded(stored, experiment.data.condition_by, places)
     return (None if degraded is None else _to_image(to_pictures(to_floats(degraded))[0].cpu().numpy())), caption
 
 

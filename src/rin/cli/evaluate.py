@@ -64,8 +64,8 @@ class EvaluateArguments:
 
     Pictures of a run on the generated set captions: how many show what their sentence says.
 
-    Pictures of a run that draws from smaller ones (data.degrade): PSNR to the held-out pictures that these were made
-    of, beside that of bicubic enlargement.
+    Pictures of a run that draws from others (data.degrade, data.condition): PSNR to the held-out pictures that these
+    belong to; from smaller ones, beside that of bicubic enlargement.
 
     Sets of points and signals of a run, beside those that it holds out: 1-nearest-neighbour accuracy, coverage and
     minimum matching distance; of sets by the Chamfer distance and, where SciPy is installed, by the earth mover's, of

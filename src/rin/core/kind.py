@@ -107,7 +107,9 @@ class Kind:
 
     @property
     def data_shape(self) -> tuple[int, ...]:
-        """Of one example of the data to learn from: a clip's context frames and those to predict."""
+        """Of one example of the data to learn from: a clip's context frames and those to predict; a pair's channels."""
+        if self.is_paired:
+            return 2 * self.shape[0], *self.shape[1:]
         return self.with_frames(self.num_context_frames + self.num_frames) if self.is_video else self.shape
 
     @property
@@ -116,6 +118,11 @@ class Kind:
         if self.num_context_frames:
             return self.with_frames(self.num_context_frames)
         return self.condition_shape
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the condition is a picture like the image; in the data it is the second half of the channels."""
+        return bool(self.shape) and self.condition_shape == self.shape
 
     @property
     def has_hole(self) -> bool:
@@ -182,7 +189,7 @@ class Kind:
             degraded: the condition pictures of images (b c h w), for a model that draws from such.
             tokens: those of their captions, if they are at hand.
         """
-        x = to_floats(stored)
+        x = to_floats(stored[:, : self.shape[0]] if self.is_paired else stored)
         if not self.is_video:
             return x, self.condition(labels, None if degraded is None else to_floats(degraded), tokens)
         if is_image(stored.shape[1:]):

@@ -141,7 +141,12 @@ class DataConfig:
 
     degrade: str = ""
     """What a model of images draws from: a clean picture made of each one that it learns. "downscale 4" is the mean of
-    each 4 x 4 pixels, "grey" has no colour, "mask free-form" has a hole. Empty for none."""
+    each 4 x 4 pixels, "grey" has no colour, "mask free-form" has a hole; "pair" is the second half of the channels of
+    each example, of arrays and data sets of one's own. Empty for none."""
+
+    condition: str = ""
+    """Where the clean picture lies that each one is drawn from, if it is not made by `degrade`: a folder with pictures
+    of the same names; of tars and tables the column, as in "input.png". Both are mirrored alike. Empty for none."""
 
     flip: bool = True
     """Whether training mirrors every other image, left to right, at random."""
@@ -190,6 +195,11 @@ class DataConfig:
             if not split:
                 raise RinError(f'{option} is empty: give the name of a split, such as "train" or "test"')
         parse_degrade(self.degrade)
+        if self.condition and (self.degrade or self.stream or self.bits != 8):
+            raise RinError(
+                f"condition is {self.condition!r}, which goes with pictures of 8 bits that are not streamed, and "
+                "without degrade: give one of them"
+            )
         if self.num_held_out < 0:
             raise RinError(f"num_held_out is {self.num_held_out}: give 0 to hold nothing out, or more")
         if not 0 <= self.pictures_rate < 1:
@@ -202,3 +212,8 @@ class DataConfig:
             raise RinError(f"num_workers is {self.num_workers}: give 0 for no processes beside training's, or more")
         if not self.memory_gib >= 0:
             raise RinError(f"memory_gib is {self.memory_gib}: give 0 to decode every picture when needed, or more")
+
+    @property
+    def condition_by(self) -> str:
+        """How the pictures that a model draws from come about: see `degrade`; "pair" where they are given."""
+        return "pair" if self.condition else self.degrade

@@ -1,4 +1,4 @@
-"""Condition pictures made of the pictures that are learned from: smaller ones, grey ones, ones with a hole."""
+"""Condition pictures made of the pictures that are learned from: smaller, grey, with a hole; or given beside them."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Stored
 from rin.data.decoding import Shape
 
-WAYS = '"downscale N", as in "downscale 4", "grey" or "mask free-form"'
+WAYS = '"downscale N", as in "downscale 4", "grey", "mask free-form" or "pair"'
 """How pictures can be degraded, in words."""
 
 _LUMA = (19595, 38470, 7471)
@@ -38,6 +38,9 @@ class Degradation:
 
     has_hole: bool = False
     """Whether a part is cut out, other for each example, and told by a further channel."""
+
+    is_given: bool = False
+    """Whether examples have it as the second half of their channels."""
 
     def shape(self, shape: Shape) -> tuple[int, int, int]:
         """Of the condition picture of pictures of a shape (c h w).
@@ -66,6 +69,8 @@ class Degradation:
             chance: of the examples, on the CPU; decides where holes are.
             purpose: what holes are drawn for.
         """
+        if self.is_given:
+            return pictures.chunk(2, dim=1)[1]
         if self.is_grey:
             return grey(pictures)
         if not self.has_hole:
@@ -84,6 +89,8 @@ def parse_degrade(text: str) -> Degradation | None:
         return None
     if words == ["grey"]:
         return Degradation(is_grey=True)
+    if words == ["pair"]:
+        return Degradation(is_given=True)
     if words == ["mask", "free-form"]:
         return Degradation(has_hole=True)
     if words[0] == "downscale" and len(words) == 2 and words[1].isdecimal() and 2 <= int(words[1][:9]) <= 10_000:

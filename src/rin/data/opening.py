@@ -1,6 +1,7 @@
 """From a configuration to the two sets of a run: the one to train on and the one held out."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from rin.data.encoded import (
 )
 from rin.data.identity import DataIdentity, identity_of
 from rin.data.media_sets import MediaSet, open_media
+from rin.data.pairs import conditions_config, paired_splits
 from rin.data.prepared import PreparedMedia, check_takes
 from rin.data.splits import open_splits
 
@@ -103,7 +105,7 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
             [training, held_out, *([] if pictures is None else [pictures])],
             "caption" if _has_captions(training, config) else "class",
         ),
-        degrade=config.degrade,
+        degrade=config.condition_by,
         num_workers=config.num_workers,
         has_captions=_has_captions(training, config),
         embedded=read_embeddings(Path(os.path.expanduser(config.path)), training.class_names),
@@ -123,7 +125,8 @@ def _values_of(training: Encoded, config: DataConfig) -> Values:
 
 def with_whole_paths(config: DataConfig) -> DataConfig:
     """The configuration with the paths of files and folders from the root on, the same from every other folder."""
-    return replace(config, path=_whole(config.path), pictures_path=_whole(config.pictures_path))
+    paths = {name: _whole(getattr(config, name)) for name in ("path", "pictures_path", "condition")}
+    return replace(config, **paths)
 
 
 def _whole(path: str) -> str:
@@ -176,8 +179,16 @@ def _at_shape(split: Encoded, shape: Shape, config: DataConfig) -> MediaSet:
     return open_media(split, shape, config.skip_broken, config.memory_gib, config.num_workers)
 
 
+def _open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Encoded]]:
+    """All splits of a set, in pairs if its pictures are drawn from others."""
+    if not config.condition:
+        return open_splits(config, shape)
+    each, other = (shape[0] // 2, *shape[1:]), conditions_config(config)
+    return paired_splits(open_splits(replace(config, condition=""), each), open_splits(other, each), config, other)
+
+
 def _training_and_held_out(config: DataConfig, shape: Shape) -> tuple[Encoded, Encoded]:
-    splits = open_splits(config, shape)
+    splits = _open_splits(config, shape)
     if config.split not in splits:
         raise RinError(f"{config.path} has no split {config.split!r}: --data.split is one of {', '.join(splits)}")
     training, used = splits[config.split](), {config.split}

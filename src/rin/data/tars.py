@@ -28,7 +28,7 @@ _WAY_OUT = "leave the classes out with --data.no-labels (rin prepare: --no-label
 
 
 @dataclass(frozen=True, slots=True)
-class _Member(Piece):
+class Member(Piece):
     """Where a file lies in a tar."""
 
     tar: Path
@@ -38,6 +38,7 @@ class _Member(Piece):
 
     @property
     def ending(self) -> str:
+        """What kind of file it is, as in ".jpg"."""
         return PurePosixPath(self.name).suffix.lower()
 
     @property
@@ -57,6 +58,7 @@ class _Member(Piece):
         return str(PurePosixPath(self.name).with_suffix(""))
 
     def read(self) -> bytes:
+        """What is in it."""
         try:
             with self.tar.open("rb", buffering=0) as file:
                 return os.pread(file.fileno(), self.size, self.offset)
@@ -77,7 +79,7 @@ def _split_name(name: str) -> tuple[str, str]:
 class _Opened:
     """What a tar holds."""
 
-    pictures: list[_Member] = field(default_factory=list[_Member])
+    pictures: list[Member] = field(default_factory=list[Member])
     """One a sample."""
 
     numbers: list[int | None] = field(default_factory=list[int | None])
@@ -150,9 +152,9 @@ def _notes(opened_all: _Opened, origin: str, has_no_classes: bool) -> tuple[str,
 
 def _open_tar(file: Path, labels: bool, column: str, captions: str) -> _Opened:
     opened = _Opened()
-    texts: dict[str, _Member] = {}  # by key
-    class_members: dict[str, _Member] = {}  # by key
-    pictures: list[_Member] = []
+    texts: dict[str, Member] = {}  # by key
+    class_members: dict[str, Member] = {}  # by key
+    pictures: list[Member] = []
     for member in _members(file, opened.others):
         if member.ending in PICTURE_SUFFIXES:
             pictures.append(member)
@@ -181,7 +183,7 @@ def _open_tar(file: Path, labels: bool, column: str, captions: str) -> _Opened:
     return opened
 
 
-def _of_column(pictures: Sequence[_Member], column: str, file: Path) -> list[_Member]:
+def _of_column(pictures: Sequence[Member], column: str, file: Path) -> list[Member]:
     """The pictures of the column that a person has chosen; if there is none, of those whose names end like that.
 
     Raises:
@@ -195,7 +197,7 @@ def _of_column(pictures: Sequence[_Member], column: str, file: Path) -> list[_Me
     return chosen
 
 
-def _check_one_a_sample(pictures: Sequence[_Member], class_members: Container[str], file: Path) -> None:
+def _check_one_a_sample(pictures: Sequence[Member], class_members: Container[str], file: Path) -> None:
     """Refuses an image with its mask, or an input with its target: most likely not all are to be trained on.
 
     A picture with a class of its own is a sample of its own; `class_members` has the keys of the classes.
@@ -203,7 +205,7 @@ def _check_one_a_sample(pictures: Sequence[_Member], class_members: Container[st
     Raises:
         RinError: there is such a sample.
     """
-    first: dict[str, _Member] = {}
+    first: dict[str, Member] = {}
     for member in pictures:
         other = first.setdefault(member.key if member.key in class_members else member.sample, member)
         if other is not member and other.name == member.name:
@@ -220,7 +222,7 @@ def _check_one_a_sample(pictures: Sequence[_Member], class_members: Container[st
             )
 
 
-def _class_key(picture: _Member, known: Container[str]) -> str:
+def _class_key(picture: Member, known: Container[str]) -> str:
     """The key of a picture: its name without the ending, or up to the first dot, as WebDataset has it."""
     if picture.key in known:
         return picture.key
@@ -228,7 +230,7 @@ def _class_key(picture: _Member, known: Container[str]) -> str:
     return str(path.with_name(path.name.partition(".")[0]))
 
 
-def _members(file: Path, others: list[PurePosixPath]) -> Iterator[_Member]:
+def _members(file: Path, others: list[PurePosixPath]) -> Iterator[Member]:
     """The files in a tar; those that are hidden, a system's or links are put among the others."""
     try:
         with tarfile.open(file, "r:") as tar:
@@ -238,7 +240,7 @@ def _members(file: Path, others: list[PurePosixPath]) -> Iterator[_Member]:
                     raise tarfile.ReadError("a file of negative size")
                 name = PurePosixPath(member.name)
                 if member.isreg() and not any(is_stray(part) for part in name.parts):
-                    yield _Member(file, str(name), member.offset_data, member.size)
+                    yield Member(file, str(name), member.offset_data, member.size)
                 elif not member.isdir():
                     others.append(name)
             _check_end(file, tar.offset)
@@ -261,14 +263,14 @@ def _check_end(file: Path, offset: int) -> None:
             raise tarfile.ReadError(f"it is truncated or damaged at byte {offset}")
 
 
-def _caption(member: _Member) -> str:
+def _caption(member: Member) -> str:
     try:
         return member.read().decode()
     except (BrokenMediaError, UnicodeError) as error:
         raise RinError(f"cannot read the caption {member}: {error}") from error
 
 
-def _number(member: _Member) -> int | None:
+def _number(member: Member) -> int | None:
     """The class in a .cls or .json file; None if a .json file tells none."""
     try:
         label: Any = member.read().decode()
@@ -284,7 +286,7 @@ def _number(member: _Member) -> int | None:
     raise RinError(f"{member} has {str(label)[:40]!r} for a class, which is no number: mend it, or {_WAY_OUT}")
 
 
-def _by_folder(pictures: list[_Member], origin: str) -> tuple[list[int], tuple[str, ...]]:
+def _by_folder(pictures: list[Member], origin: str) -> tuple[list[int], tuple[str, ...]]:
     """The class of each picture by its folder, and the names of the classes; -1 and no names without folders."""
     folders = [PurePosixPath(picture.name).parts[:-1] for picture in pictures]
     depth = 0

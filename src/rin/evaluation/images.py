@@ -298,7 +298,7 @@ def held_out_loss(run: Path, trained: TrainedModel, batch_size: int) -> dict[str
         batch_size,
         device_of(trained.model),
         version,
-        experiment.data.degrade,
+        experiment.data.condition_by,
     )
 
 

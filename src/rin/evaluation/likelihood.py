@@ -52,8 +52,9 @@ def measured_bits(
     if len(mine):
         stored, labels = (part.cpu() for part in held_out.get(mine))
         kind = trained.kind.reading(held_out.class_names)
-        _, condition = kind.examples(stored, labels, held_out_degraded(stored, experiment.data.degrade, mine))
-        x = stored[:, :, kind.num_context_frames :] if kind.is_video else stored
+        _, condition = kind.examples(stored, labels, held_out_degraded(stored, experiment.data.condition_by, mine))
+        x = stored[:, : kind.shape[0]] if kind.is_paired else stored
+        x = x[:, :, kind.num_context_frames :] if kind.is_video else x
         found = bits_of(trained, x, condition, seeds[mine], steps, batch_size=size)
         evaluations = torch.tensor(found.num_evaluations * len(mine))
         sums = torch.stack([found.bits.sum(), found.bits.square().sum(), found.step_error.sum(), evaluations])

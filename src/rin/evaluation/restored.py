@@ -1,4 +1,4 @@
-"""How near pictures that a run draws from smaller ones are to the held-out pictures that these were made of."""
+"""How near pictures that a run draws from others are to the held-out pictures that these belong to."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from rin.trained_model import TrainedModel
 def measured_restored(
     trained: TrainedModel, run: Path, experiment: ExperimentConfig, num: int | None, **options: Any
 ) -> dict[str, Any]:
-    """The PSNR of drawn pictures, beside that of bicubic enlargement, as JSON has it.
+    """The PSNR of drawn pictures, as JSON has it; of smaller ones beside that of bicubic enlargement.
 
     Args:
         trained: the run's model.
@@ -30,13 +30,10 @@ def measured_restored(
         **options: of `TrainedModel.sample`.
 
     Raises:
-        RinError: its pictures are not made smaller, its data cannot be read, or it holds out too few.
+        RinError: its data cannot be read, or it holds out too few.
     """
-    degradation = parse_degrade(experiment.data.degrade)
-    if degradation is None or degradation.factor == 1:
-        raise RinError(
-            f"data.degrade is {experiment.data.degrade!r}: PSNR is measured of pictures drawn from smaller ones alone"
-        )
+    degradation = parse_degrade(experiment.data.condition_by)
+    assert degradation is not None  # its model draws from pictures
     held_out = held_out_of(run, experiment)
     num = len(held_out) if num is None else num
     if not 0 < num <= len(held_out):
@@ -44,15 +41,16 @@ def measured_restored(
     places = torch.arange(num)
     stored, labels = held_out.get(places)
     pictures = to_pictures(stored).cpu()
-    low = held_out_degraded(pictures, experiment.data.degrade, places)
+    low = held_out_degraded(pictures, experiment.data.condition_by, places)
     assert low is not None  # it is checked
     classes = labels.tolist() if trained.kind.num_classes else None
     drawn = to_pictures(trained.sample(classes, condition=to_floats(low), **options))
+    pictures = pictures[:, : trained.kind.shape[0]]
+    found = {"num": num, "degrade": experiment.data.condition_by, "psnr": psnr(drawn, pictures).mean().item()}
+    if degradation.factor == 1:
+        return found
     away = (downscaled(drawn, degradation.factor).float() - low.float()).abs()
-    return {
-        "num": num,
-        "degrade": experiment.data.degrade,
-        "psnr": psnr(drawn, pictures).mean().item(),
+    return found | {
         "psnr_of_bicubic": psnr(bicubic(low, degradation.factor), pictures).mean().item(),
         "levels_away_from_condition": away.mean().item(),
     }
@@ -73,11 +71,13 @@ def bicubic(pictures: Pictures, factor: int) -> UInt8[Tensor, "b c down across"]
 
 def describe_restored(found: dict[str, Any]) -> str:
     """The measures, a line each."""
-    return "\n".join(
-        [
-            f"of {found['num']} held-out pictures ({found['degrade']}), in the mean:",
-            f"  PSNR of drawn pictures       {found['psnr']:6.2f} dB",
+    lines = [
+        f"of {found['num']} held-out pictures ({found['degrade']}), in the mean:",
+        f"  PSNR of drawn pictures       {found['psnr']:6.2f} dB",
+    ]
+    if "psnr_of_bicubic" in found:
+        lines += [
             f"  PSNR of bicubic enlargement  {found['psnr_of_bicubic']:6.2f} dB",
             f"  drawn, made smaller again, {found['levels_away_from_condition']:.2f} levels of 255 away",
         ]
-    )
+    return "\n".join(lines)

@@ -81,7 +81,7 @@ def _from_conditions(pipeline: Pipeline, data: OpenedData, seed: int, precision:
         condition=conditions.repeat_interleave(each, dim=0), precision=precision, compile="off",
     )  # fmt: skip
     given = F.interpolate(conditions[:, :channels].expand(-1, channels, -1, -1), tuple(sides))
-    rows = [given[:, None], drawn.unflatten(0, (GRID_ROWS, each)), to_floats(stored).cpu()[:, None]]
+    rows = [given[:, None], drawn.unflatten(0, (GRID_ROWS, each)), to_floats(stored).cpu()[:, None, :channels]]
     return to_pictures(torch.cat(rows, dim=1).flatten(0, 1))
 
 
