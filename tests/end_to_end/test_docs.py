@@ -175,7 +175,7 @@ def run(command, folder, as_it_is=False, processes=1):
         words += ["--num-steps", "2", "--out", str(made / words[words.index("--out") + 1])]
     elif name in ("sample", "evaluate", "sweep"):
         words = ["features.pt" if word == "inception-v3-compat" else word for word in words]
-        few = name == "sample" or "clips" in words[0] or "--bits-per-dim" in words
+        few = name == "sample" or {"clips", "pairs"} & {*words[0].split("/")} or "--bits-per-dim" in words
         words += ["--num", "2" if few else "8"]
         chooses_steps = "--budget" not in words and ("runs/" in words[0] or "run" in words[0].split("/"))
         words += ["--num-steps", "2"] if chooses_steps else []

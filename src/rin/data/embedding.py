@@ -7,6 +7,7 @@ captions of all splits are in them, in the order of `set.json`.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -110,7 +111,7 @@ def embeddings_in(folder: Path) -> Embeddings | None:
     Raises:
         RinError: they are damaged.
     """
-    if not (folder / ABOUT).is_file():
+    if not os.path.isfile(folder / ABOUT):  # which takes names that are too long for such as are not there
         return None
     about, embeddings, _ = _files_of(folder)
     return Embeddings(about["text_encoder"], *embeddings.shape[1:])
@@ -140,7 +141,7 @@ def read_embeddings(folder: Path, names: Sequence[str]) -> EmbeddedCaptions | No
     Raises:
         RinError: they are not finished, or are of other captions.
     """
-    if not (folder / ABOUT).is_file():
+    if not os.path.isfile(folder / ABOUT):  # which takes names that are too long for such as are not there
         return None
     (about, embeddings, counts), texts = _files_of(folder), _texts_of(folder)
     rows = {text: row for row, text in enumerate(texts)}
