@@ -28,6 +28,7 @@ import rin
 from rin.model_files import CONFIG
 from rin.nn.size import num_parameters
 from rin.sampling.requests import spread_labels
+from rin.sharing import ModelCard, hours_trained
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 TRAINING = "training.json"
@@ -128,9 +129,11 @@ def main() -> None:
         out = ("--out", str(kept / "measures.json"))
         command = [sys.executable, "-m", "rin.cli", "evaluate", name, *model.evaluation, *with_features, *out]
         shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout.rstrip()
-        if chosen.data:  # where it lay is nobody's business
-            measures = (kept / "measures.json").read_text()
-            (kept / "measures.json").write_text(measures.replace(chosen.data, rin.preset(name).data.path))
+        measures = json.loads((kept / "measures.json").read_text())
+        measures.pop("command")  # where files lay is nobody's business
+        path = rin.preset(name).data.path
+        text = json.dumps(measures, indent=1).replace(chosen.data or path, path)
+        (kept / "measures.json").write_text(text + "\n")
     (kept / "README.md").write_text(card(name, model, drawing.replace(f"{kept}/", ""), shown, runs))
 
 
@@ -138,13 +141,11 @@ def what_was_trained(folder: Path) -> dict[str, Any]:
     """A run's seed, updates, hours and held-out losses by update."""
     experiment = json.loads((folder / CONFIG).read_text())
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    # a file of events each time that it was started, with that time in its name
-    seconds = sum(file.stat().st_mtime - int(file.name.split(".")[3]) for file in folder.glob("events.out.tfevents.*"))
     return {
         "seed": experiment["seed"],
         "updates": lines[-1]["step"],
         "batch_size": experiment["training"]["batch_size"],
-        "hours": round(seconds / 3600, 2),
+        "hours": round(hours_trained(folder), 2),
         "processor": processor(),
         "torch": torch.__version__.partition("+")[0],
         "held_out_loss": {line["step"]: line["held_out_loss"] for line in lines if "held_out_loss" in line},
@@ -161,41 +162,32 @@ def keep(folder: Path, kept: Path, path: str) -> None:
 
 def card(name: str, model: Model, drawing: str, shown: str, runs: list[dict[str, Any]]) -> str:
     """The model card."""
-    parameters = num_parameters(rin.preset(name).model)
     trained = "".join(
         f"\n| {number} | {run.get('options', 'none')} | {run['seed']} | {run['updates']:,} of {run['batch_size']} | "
         f"{run['hours']:.1f} | "
         f"{run['processor']} | {run['torch']} | {list(run['held_out_loss'].values())[-1]:.4f} |"
         for number, run in enumerate(runs, 1)
     )
-    remark = f"{model.remark}\n\n" if model.remark else ""
-    return f"""\
-# {name}
-
-Draws {model.draws}. {parameters / 1e6:.2f} M parameters, kept in 16 bits.
-
-![What it draws, not picked]({model.picture})
-
-```sh
-{drawing}
-```
-
-**Data.** {model.data}
-
-**Training.** `python examples/make_weights.py {name}`, which is `rin train {name}`; each further run, with `--further`,
-starts from the weights of the one before. Where the preset has changed since, options make it what it was.
-
-| run | options | seed | updates | hours | processor | PyTorch | held-out loss |
-|---|---|---|---|---|---|---|---|{trained}
-
-**Measured** by the last of these commands:
-
-```
-{shown}
-```
-
-{remark}**Use.** To try things out, and to compare with. Licence of the weights: Apache-2.0, as the code's.
-"""
+    training = (
+        f"`python examples/make_weights.py {name}`, which is `rin train {name}`; each further run, with `--further`,\n"
+        "starts from the weights of the one before. Where the preset has changed since, options make it what it was."
+    )
+    heads = "| run | options | seed | updates | hours | processor | PyTorch | held-out loss |\n" + "|---" * 8 + "|"
+    remark = f"\n\n{model.remark}" if model.remark else ""
+    return ModelCard(
+        name=name,
+        draws=model.draws,
+        num_parameters=num_parameters(rin.preset(name).model),
+        kept="in 16 bits",
+        picture=model.picture,
+        drawing=drawing,
+        sections={
+            "Data.": model.data,
+            "Training.": f"{training}\n\n{heads}{trained}",
+            "Measured": f"by the last of these commands:\n\n```\n{shown}\n```{remark}",
+            "Use.": "To try things out, and to compare with. Licence of the weights: Apache-2.0, as the code's.",
+        },
+    ).text()
 
 
 def processor() -> str:

@@ -6,6 +6,7 @@ TensorBoard's events. Nothing is ever unpickled.
 """
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from rin.core import compute
 from rin.core.errors import RinError, nearest
-from rin.core.files import save_tensors, written_whole
+from rin.core.files import check_writable, is_probe, save_tensors, written_whole
 from rin.core.progress import LOGGER
 from rin.core.values import PICTURES, Values
 from rin.data import DataConfig
@@ -40,6 +41,7 @@ from rin.model_files import (
 from rin.nn import RIN, RINConfig
 from rin.nn.size import check_fits
 from rin.sampling.pipeline import Pipeline
+from rin.sharing import Origin, check_hub_name, check_logged_in, check_shareable, upload, write_card
 from rin.training import checkpoint
 from rin.training.config import TrainingConfig
 
@@ -57,6 +59,7 @@ class TrainedModel(Pipeline):
         class_names: the names of the classes; empty if there are none or they have no names.
         clips: how the clips that it has learned from were cut out of videos.
         values: what the numbers of the data that it has learned from mean; `values.to_data(samples)` has samples so.
+        origin: the folder that it was opened from, which a model card is made of.
     """
 
     def __init__(
@@ -67,12 +70,14 @@ class TrainedModel(Pipeline):
         class_names: tuple[str, ...] = (),
         clips: ClipsConfig | None = None,
         values: Values = PICTURES,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__(model, diffusion, config.kind, class_names)
         self.model: nn.Module = model
         self.config = config
         self.clips = ClipsConfig() if clips is None else clips
         self.values = values
+        self.origin = origin
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Writes `config.json` and `model.safetensors` into a folder.
@@ -99,25 +104,82 @@ class TrainedModel(Pipeline):
         except (OSError, SafetensorError) as error:
             raise RinError(f"cannot write the model to {folder}: {error}") from error
 
-    def push_to_hub(self, name: str, private: bool = False) -> str:
-        """Uploads the model to the Hugging Face Hub as `name` ("owner/name"); returns its address.
+    def save_with_card(
+        self,
+        folder: str | Path,
+        repo_id: str,
+        *,
+        license: str | None = None,
+        prompt: str | None = None,
+        num: int | None = None,
+    ) -> None:
+        """Writes what `push_to_hub` sends: the model, a card README.md, and samples, if it draws by nothing but these.
+
+        Args:
+            folder: a new one, or one with nothing in it.
+            repo_id: "owner/name", which the card calls it.
+            license: of the weights, as the Hub writes it, such as "apache-2.0"; None says nothing.
+            prompt: the caption of the samples, of a model that draws by captions; None draws none of such a model.
+            num: samples, 0 for none; eight a class up to sixteen classes, else 64 pictures or 8 clips, if None.
 
         Raises:
-            RinError: the Hub refuses or cannot be reached.
+            RinError: the name is none, the folder has something in it or cannot be written, or the model's text encoder
+                is a folder of this machine.
         """
-        import tempfile
+        check_hub_name(repo_id)
+        check_shareable(self.kind, num, prompt)
+        folder = Path(os.path.expanduser(folder))
+        check_writable(folder)
+        if any(not is_probe(file) for file in folder.iterdir()):
+            raise RinError(f"cannot write to {folder}: there is something in it already, give a new folder")
+        self.save(folder)
+        write_card(
+            self,
+            self.model,
+            self.config,
+            self.values,
+            self.origin,
+            folder,
+            repo_id,
+            license=license,
+            prompt=prompt,
+            num=num,
+        )
 
-        import huggingface_hub
+    # Named as in huggingface_hub's ModelHubMixin, and none: from_pretrained would be a second rin.load, its config.json
+    # has the arguments of __init__, which are no JSON here, and its card is the same for every model of a class.
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "A RIN, saved by rin",
+        private: bool | None = None,
+        token: str | None = None,
+        license: str | None = None,
+        prompt: str | None = None,
+        num: int | None = None,
+    ) -> str:
+        """Sends the model to the Hugging Face Hub, with a card and samples; returns its address.
 
+        Args:
+            repo_id: "owner/name", which is made if there is none; files of the same names there are written over.
+            commit_message: of the commit.
+            private: whether only its owner may see it; None as the owner's account has it.
+            token: of the account; None for the one that `hf auth login` has kept.
+            license: as of `save_with_card`, with prompt and num.
+            prompt: the caption of the samples.
+            num: samples.
+
+        Raises:
+            RinError: as of `save_with_card`; the Hub refuses or cannot be reached; the model is to be private and is
+                there already, for all to see.
+        """
+        check_hub_name(repo_id)
+        check_shareable(self.kind, num, prompt)
+        check_logged_in(repo_id, token)  # drawing can take long
         with tempfile.TemporaryDirectory() as folder:
-            self.save(folder)
-            try:
-                api = huggingface_hub.HfApi()
-                url = api.create_repo(name, private=private, exist_ok=True)
-                api.upload_folder(repo_id=name, folder_path=folder, commit_message="A RIN, saved by rin")
-            except (OSError, ValueError) as error:
-                raise RinError(f"cannot push to {name} on the Hub: {error}") from error
-        return str(url)
+            self.save_with_card(folder, repo_id, license=license, prompt=prompt, num=num)
+            return upload(Path(folder), repo_id, commit_message=commit_message, private=private, token=token)
 
 
 def load(
@@ -154,14 +216,22 @@ def load(
         if name is None or "training" not in stored:
             raise RinError(f"{source} is a saved model, which has one average: leave average_decay out")
         name = _name_of_average(source, stored, average_decay)
+    num_updates = None
     try:
-        set_weights(model, read_weights(saved, model) if name is None else _average(folder, name, model))
+        if name is None:
+            set_weights(model, read_weights(saved, model))
+        else:
+            weights, num_updates = _average(folder, name, model)
+            set_weights(model, weights)
     except RinError:
         raise
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise RinError(f"the weights in {folder} are damaged or of another configuration: {error}") from error
     model = model.to(compute.device() if device is None else device).eval().requires_grad_(False)
-    return TrainedModel(model, diffusion, config, tuple(stored["class_names"]), data.clips, stored_values(stored))
+    return TrainedModel(
+        model, diffusion, config, tuple(stored["class_names"]), data.clips, stored_values(stored),
+        Origin(folder.absolute(), num_updates),
+    )  # fmt: skip
 
 
 def _name_of_average(source: str | Path, stored: dict[str, Any], decay: float) -> str:
@@ -174,15 +244,15 @@ def _name_of_average(source: str | Path, stored: dict[str, Any], decay: float) -
     return checkpoint.average_of(decay)
 
 
-def _average(folder: Path, name: str, model: nn.Module) -> dict[str, Tensor]:
-    """An average of a run's newest checkpoint that is whole; damaged ones are named and passed over."""
+def _average(folder: Path, name: str, model: nn.Module) -> tuple[dict[str, Tensor], int]:
+    """An average of a run's newest whole checkpoint, and its updates; damaged ones are named and passed over."""
     damaged: list[str] = []
     for newest in reversed(checkpoint.all_checkpoints(folder / checkpoint.FOLDER)):
         reason = checkpoint.damage(newest, only=name, most=most_bytes(model))
         if reason is None:
             for passed_over in damaged:
                 LOGGER.warning("%s: taking the one before", passed_over)
-            return checkpoint.read(newest, name)
+            return checkpoint.read(newest, name), checkpoint.step_of(newest)
         damaged.append(f"checkpoint {newest} is damaged ({reason})")
     if damaged:
         raise RinError(f"{folder} has no checkpoint that is whole: {damaged[0]}")

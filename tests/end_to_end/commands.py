@@ -10,7 +10,8 @@ from tests.forking import OTHERS, Forking
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
-    "train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "app", "export", "info", "prepare", "status",
+    "train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "app", "export", "push",
+    "info", "prepare", "status",
 )  # fmt: skip
 FORKING = Forking([*(f"rin.cli.{command}" for command in COMMANDS), *OTHERS])
 

@@ -89,25 +89,6 @@ def test_the_library_opens_what_the_command_made(run, tmp_path):
     assert to_image(library.to_pictures(images)).size == (8, 8)
 
 
-def test_push_to_hub_uploads_configuration_and_weights(run, monkeypatch):
-    import huggingface_hub
-
-    uploaded = {}
-
-    class Api:
-        def create_repo(self, name, private, exist_ok):
-            assert (name, private, exist_ok) == ("someone/digits", True, True)
-            return f"hub/{name}"
-
-        def upload_folder(self, repo_id, folder_path, commit_message):
-            assert commit_message
-            uploaded[repo_id] = library.load(folder_path)
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    assert library.load(run).push_to_hub("someone/digits", private=True) == "hub/someone/digits"
-    assert uploaded["someone/digits"].class_names == tuple("0123456789")
-
-
 def test_pictures_as_people_have_them(tmp_path):
     folder = tmp_path / "my pictures"
     for name in ("Katzen ß", "dogs"):

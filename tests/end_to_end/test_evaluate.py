@@ -67,7 +67,9 @@ def evaluate(*arguments):
 
 
 def measured(path):
-    return json.loads(path.read_text())
+    results = json.loads(path.read_text())
+    assert results.pop("command").startswith("rin evaluate ")  # in which --out is told, too
+    return results
 
 
 def random_pictures(num, seed, side=16):
@@ -119,6 +121,7 @@ def test_bits_per_dimension_are_the_same_by_one_process_and_by_two(run, tmp_path
     assert [result.returncode for result in results] == [0, 0]
     both = measured(tmp_path / "two.json")
     assert found.pop("run") == both.pop("run") == str(run)
+    assert found.pop("weights_sha256") == both.pop("weights_sha256")
     assert both == pytest.approx(found, rel=1e-4)
 
 

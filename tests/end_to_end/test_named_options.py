@@ -15,6 +15,7 @@ from rin.cli.export import ExportArguments
 from rin.cli.info import InfoArguments
 from rin.cli.inpaint import InpaintArguments
 from rin.cli.prepare import PrepareArguments
+from rin.cli.push import PushArguments
 from rin.cli.sample import SampleArguments
 from rin.cli.status import StatusArguments
 from rin.cli.sweep import SweepArguments
@@ -31,6 +32,7 @@ COMMANDS = {
     "explain": (ExplainArguments, ["runs/mine"]),
     "app": (AppArguments, ["runs/mine"]),
     "export": (ExportArguments, ["runs/mine"]),
+    "push": (PushArguments, ["runs/mine", "owner/name"]),
     "prepare": (PrepareArguments, ["path/to/images", "sets/mine", "--size", "64"]),
     "info": (InfoArguments, []),
     "status": (StatusArguments, ["runs"]),

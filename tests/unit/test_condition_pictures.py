@@ -170,7 +170,7 @@ def test_the_data_decide_the_shape_and_another_is_refused():
     with pytest.raises(RinError, match=r"give --data\.degrade"):
         check_condition(LOW.kind)
     plain = ExperimentConfig(model=small())
-    assert with_condition(plain) is plain
+    assert with_condition(plain) == plain
 
 
 def test_a_run_by_degrade_samples_from_a_picture(tmp_path):

@@ -1,6 +1,9 @@
 """Models that come with rin: opened by name, wherever one is, unless a folder of that name is there."""
 
+import importlib.util
 import json
+import re
+import sys
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ import torch
 import rin
 from rin import RinError
 from rin.model_files import CONFIG, model_folder, models_that_come_along
+from tests.end_to_end.commands import ROOT
 from tests.end_to_end.commands import rin as command
 
 NAMES = sorted(models_that_come_along())
@@ -72,3 +76,25 @@ def test_a_name_that_there_is_not_is_one_line_with_those_that_there_are(name, wo
 def test_they_have_one_average():
     with pytest.raises(RinError, match="digits is a saved model, which has one average"):
         rin.load("digits", average_decay=0.5)
+
+
+@pytest.fixture(scope="module")
+def make_weights():
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        spec = importlib.util.spec_from_file_location("make_weights", ROOT / "examples/make_weights.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["make_weights"] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT / "examples"))
+    return module
+
+
+@pytest.mark.parametrize("name", ["captions", "cifar10-small"])
+def test_cards_that_come_along_are_as_they_are_made(make_weights, name):
+    kept = (ROOT / "weights" / name / "README.md").read_text(encoding="utf-8")
+    (drawing,) = re.findall(r"```sh\n(.*)\n```", kept)
+    (shown,) = re.findall(r"\*\*Measured\*\*.*\n\n```\n(.*?)\n```", kept, flags=re.DOTALL)
+    runs = json.loads((ROOT / "weights" / name / "training.json").read_text())
+    assert make_weights.card(name, make_weights.MODELS[name], drawing, shown, runs) == kept

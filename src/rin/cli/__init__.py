@@ -27,6 +27,7 @@ Recurrent Interface Networks: train and sample diffusion models of images and vi
   rin explain RUN               what the latents read while a sample comes about, as a picture
   rin app RUN                   a page in the browser, on this machine: draw, see what the latents read, look at a run
   rin export RUN                the network in ONNX with a sampler in numpy, for programs without PyTorch; for diffusers
+  rin push RUN OWNER/NAME       a model sent to the Hugging Face Hub, with a card and samples
   rin status RUN                where a run stands
   rin prepare SOURCE OUT        turn a folder, parquet, tar shards, videos or a Hub name into one memory-mapped set
   rin info [PRESET|RUN]         parameters, operations, tokens, memory, and where each figure comes from
@@ -38,7 +39,8 @@ Each has --help. In short:
 """
 
 COMMANDS = (
-    "train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "app", "export", "status", "prepare", "info",
+    "train", "sample", "edit", "inpaint", "evaluate", "sweep", "explain", "app", "export", "push",
+    "status", "prepare", "info",
 )  # fmt: skip
 
 
@@ -106,6 +108,8 @@ def _command(name: str) -> Callable[[list[str]], None]:
         from rin.cli.app import app as command
     elif name == "export":
         from rin.cli.export import export as command
+    elif name == "push":
+        from rin.cli.push import push as command
     elif name == "status":
         from rin.cli.status import status as command
     elif name == "prepare":

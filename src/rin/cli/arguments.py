@@ -94,6 +94,16 @@ def parse(kind: type[Arguments], arguments: list[str], prog: str, default: Argum
         raise RinError(_one_line(complaint.getvalue(), prog)) from None
 
 
+def command_of(prog: str, arguments: list[str]) -> str:
+    """A command as a shell takes it again, from any folder: what is there has its whole path."""
+    words: list[str] = []
+    for word in arguments:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        local = os.path.expanduser(value)
+        words.append(f"{option}{equals}{os.path.realpath(local) if value and os.path.exists(local) else value}")
+    return f"{prog} {shlex.join(words)}"
+
+
 def _expanded(tilde: re.Match[str]) -> str:
     return (tilde[1] or "") + os.path.expanduser(tilde[2])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from rin.cli.arguments import SamplingArguments, parse
+from rin.cli.arguments import SamplingArguments, command_of, parse
 from rin.core.compute import device
 from rin.core.distributed import is_first
 from rin.core.errors import RinError
@@ -38,6 +38,7 @@ from rin.evaluation.videos import USUAL_BATCH, measured_shapes
 from rin.experiment import ExperimentConfig
 from rin.model_files import CONFIG, model_folder, read_experiment
 from rin.sampling.pictures import save_image
+from rin.sharing.measured import COMMAND
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
 
@@ -128,10 +129,10 @@ def evaluate(arguments: list[str]) -> None:
     """Measures a run and prints what it finds."""
     chosen = parse(EvaluateArguments, arguments, "rin evaluate")
     with processes():
-        _evaluate(chosen)
+        _evaluate(chosen, command_of("rin evaluate", arguments))
 
 
-def _evaluate(chosen: EvaluateArguments) -> None:
+def _evaluate(chosen: EvaluateArguments, command: str) -> None:
     where, source = device(), model_folder(chosen.run)
     for path in (chosen.out, chosen.neighbours, chosen.keep_reference):
         if path is not None:
@@ -160,7 +161,7 @@ def _evaluate(chosen: EvaluateArguments) -> None:
         return
     print("\n".join(lines))
     if chosen.out is not None:
-        _write(results, chosen.out)
+        _write(results | {COMMAND: command}, chosen.out)
 
 
 def _of_clips(

@@ -30,12 +30,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.kind import is_video
 from rin.core.optional import torch_fidelity
 from rin.core.shapes import Media
+from rin.model_files import weights_digest
 
 FIDELITY = {
     "inception-v3-compat": ["2048", "logits_unbiased"],
@@ -189,15 +190,6 @@ def fidelity_network(name: str, device: torch.device) -> FeatureNetwork:
     return FeatureNetwork(
         name, description, device, lambda media: network(media)[0], network if len(FIDELITY[name]) > 1 else None
     )
-
-
-def weights_digest(network: nn.Module) -> str:
-    """A SHA-256 of all weights, by name."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(weight.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -22,11 +22,11 @@ from rin.data.config import BUILT_IN
 from rin.data.media_sets import in_turn
 from rin.data.prepared import is_prepared
 from rin.data.workers import Asked
-from rin.evaluation.features import FeatureNetwork, weights_digest
+from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.kept_samples import Labelled, claim, part_of, read_part
 from rin.evaluation.quality import PictureMeasures
 from rin.evaluation.reference import Reference, measure_reference, read_reference
-from rin.model_files import read_experiment
+from rin.model_files import read_experiment, weights_digest
 from rin.nn import RIN
 from rin.run_data import check_data, held_out_of
 from rin.sampling.outputs import save
@@ -80,7 +80,6 @@ def drawn_samples(trained: TrainedModel, num: int, keep: Path | None, **options:
         "num": num,
         **sampling_protocol(trained, options),
         "classes": "spread evenly" if labels else "none",
-        "weights_sha256": weights_digest(trained.model),
     }
     if keep is not None:
         if is_first():
@@ -119,6 +118,7 @@ def sampling_protocol(trained: TrainedModel, options: Mapping[str, Any]) -> dict
         **{name: options[name] for name in ("num_latents", "num_guide_latents") if options.get(name) is not None},
         **({"consistent": True} if options.get("consistent") else {}),
         "network": "bfloat16" if bfloat16 else "float32",
+        "weights_sha256": weights_digest(trained.model),
     }
 
 

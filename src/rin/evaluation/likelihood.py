@@ -10,6 +10,7 @@ from rin.core.errors import RinError
 from rin.core.seeds import picture_seeds
 from rin.data import held_out_degraded
 from rin.experiment import ExperimentConfig
+from rin.model_files import weights_digest
 from rin.run_data import held_out_of
 from rin.sampling.likelihood import NUM_STEPS, USUAL_BATCH, bits_of
 from rin.trained_model import TrainedModel
@@ -69,6 +70,7 @@ def measured_bits(
         "num_evaluations": round(evaluations / num),
         "num_probes": 1,
         "seed": seed,
+        "weights_sha256": weights_digest(trained.model),
     }
 
 

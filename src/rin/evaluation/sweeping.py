@@ -17,7 +17,7 @@ from rin.diffusion import SamplerName
 from rin.diffusion.checks import check_options
 from rin.diffusion.latent_counts import parse_num_latents
 from rin.diffusion.samplers import evaluations
-from rin.evaluation.features import weights_digest
+from rin.model_files import weights_digest
 from rin.nn import RINConfig
 from rin.trained_model import TrainedModel
 
