@@ -6,10 +6,18 @@ takes pictures that the model has not seen. It takes them to noise and back, by 
 redraws the square in their centre, by rounds, sampler and treatments of the latents on going back: a step that is
 taken again starts from those of the look before (carried), of the step before (kept), or from none (reset). On one
 thread, in float32.
+
+    python -m benchmarks.editing --data path/to/cifar10-parquet --features cifar10_features.pt --num 500
+
+measures in their place the Frechet distance of so many pictures to the training split: as they are, with the square in
+their mean colour, and with the square redrawn.
 """
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +25,8 @@ from torch import Tensor, nn
 
 import rin
 from rin.core.denoiser import Condition, Denoised
+from rin.evaluation.features import scripted_network
+from rin.evaluation.images import PART, Samples, measure_samples, reference_of
 from rin.sampling import Pipeline
 
 STEPS = (10, 20, 50)
@@ -83,11 +93,17 @@ def there_and_back(trained: rin.TrainedModel, x: Tensor, labels: list[int]) -> N
                 print(f"{sampler:9} {schedule:9} {num_steps:5}  {found:16}  {noise.std():22.2f}  {took:7.1f}")
 
 
-def redrawn_centre(trained: rin.TrainedModel, x: Tensor, labels: list[int]) -> None:
-    """Prints how near redrawn squares are to the true ones, and how they join on."""
+def centre(x: Tensor) -> Tensor:
+    """The square in the middle of pictures: a mask of half their height and width."""
     redrawn = torch.zeros(x.shape[2:], dtype=torch.bool)
     height, width = redrawn.shape
     redrawn[height // 4 : -(height // 4), width // 4 : -(width // 4)] = True
+    return redrawn
+
+
+def redrawn_centre(trained: rin.TrainedModel, x: Tensor, labels: list[int]) -> None:
+    """Prints how near redrawn squares are to the true ones, and how they join on."""
+    redrawn = centre(x)
     across, inside = seam(x, redrawn)
     print("\ndistance to the truth (root mean square), steps across the edge and inside (mean square), in grey levels")
     print(f"{'the truth':44} {0:8.1f} {across:6.0f} {inside:6.0f}")
@@ -105,6 +121,30 @@ def redrawn_centre(trained: rin.TrainedModel, x: Tensor, labels: list[int]) -> N
         print(f"{name:44} {distance:8.1f} {across:6.0f} {inside:6.0f}  {took:5.0f} s", flush=True)
 
 
+DISTANCES = ({"num_rounds": 1}, {"num_rounds": 8}, {"num_rounds": 8, "sampler": "ddpm"})
+
+
+def distances(trained: rin.TrainedModel, x: Tensor, labels: list[int], against: str, features: Path) -> None:
+    """Prints the Frechet distance of pictures whose centre is redrawn, or filled with the mean of what is around it."""
+    network = scripted_network(features, torch.device("cpu"))
+    reference, _ = reference_of(None, against, "train", trained.kind.shape, network, PART)
+    redrawn = centre(x)
+    mean = x[:, :, ~redrawn].mean(dim=2)
+    ways: dict[str, Callable[[], Tensor]] = {
+        "as they are": lambda: x,
+        "the square in the mean colour": lambda: torch.where(redrawn, mean[:, :, None, None], x),
+    }
+    for way in DISTANCES:
+        name = " ".join(f"{key}={value}" for key, value in way.items())
+        ways[name] = partial(rin.inpaint, trained, x, redrawn, labels, precision="float32", batch_size=64, **way)
+    print(f"distance of {len(x)} pictures, and how many a classifier takes for their class")
+    for name, drawn in ways.items():
+        parts = iter([(rin.to_pictures(drawn()), labels)])
+        samples = Samples(num=len(x), description={}, parts=parts, num_classes=trained.kind.num_classes)
+        found = measure_samples(samples, network, reference, PART).results()
+        print(f"{name:44} {found['frechet_distance']:8.3f} {found['class_accuracy']:6.3f}", flush=True)
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,12 +152,17 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="pictures with classes, numbered as the model's")
     parser.add_argument("--split", default="test", help="of the data")
     parser.add_argument("--num", type=int, default=16, help="pictures")
+    parser.add_argument("--features", type=Path, help="a TorchScript network, to measure distances through")
+    parser.add_argument("--reference", help="an .npz of `rin evaluate --keep-reference`; the training split if absent")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     trained = rin.load(chosen.run, device="cpu")
     opened = rin.open_data(rin.DataConfig(path=chosen.data, split=chosen.split, num_held_out=0), trained.kind.shape)
     pictures, labels = opened.training.get(torch.arange(chosen.num))
     x = rin.to_floats(pictures)
+    if chosen.features is not None:
+        distances(trained, x, labels.tolist(), chosen.reference or chosen.data, chosen.features)
+        return
     there_and_back(trained, x, labels.tolist())
     redrawn_centre(trained, x, labels.tolist())
 
