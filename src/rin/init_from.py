@@ -7,6 +7,7 @@
 | images to clips | every frame starts with the image's positions |
 | latents | the first ones are taken over, further ones start as near copies of them |
 | blocks, layers of a block | the first ones are taken over, further ones start anew |
+| captions or embeddings where there were none | their layer starts anew |
 | channels, patch size | the patch layer and the read-out start anew, and positions are interpolated |
 
 Widths, heads and what the network predicts have to be the same. Averages start from what was taken over, as the
@@ -36,10 +37,12 @@ INIT_FROM = "init_from.json"
 
 _SAME = (
     "latent_dim", "interface_dim", "num_heads", "num_read_write_heads", "latent_mlp_ratio", "interface_mlp_ratio",
-    "gamma_scale", "num_condition_tokens", "condition_dim",
-    "caption_length", "text_encoder",
+    "gamma_scale",
 )  # fmt: skip
 """Fields of the network that have to be the same."""
+
+_SAME_CONDITION = ("num_condition_tokens", "condition_dim", "caption_length", "text_encoder")
+"""Those that have to be the same if both networks draw by captions or embeddings."""
 
 _LATENTS, _POSITIONS, _CLASSES = "latents", "tokenizer.positions", "condition.label.weight"
 
@@ -128,7 +131,9 @@ def read_taken_over(folder: Path) -> TakenOver:
 
 
 def _check(source: str, begun: TrainedModel, experiment: ExperimentConfig) -> None:
-    pairs = {f"model.{name}": (getattr(begun.config, name), getattr(experiment.model, name)) for name in _SAME}
+    both_have_tokens = begun.config.embedding_shape[0] and experiment.model.embedding_shape[0]
+    same = (*_SAME, *(_SAME_CONDITION if both_have_tokens else ()))
+    pairs = {f"model.{name}": (getattr(begun.config, name), getattr(experiment.model, name)) for name in same}
     pairs["diffusion.prediction"] = (begun.diffusion.config.prediction, experiment.diffusion.prediction)
     if is_set(begun.config.shape) != is_set(experiment.model.shape):
         pairs["model.shape"] = (begun.config.shape, experiment.model.shape)

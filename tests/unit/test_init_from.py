@@ -125,6 +125,20 @@ def test_a_model_without_classes_gives_all_else(begun):
     assert torch.equal(weights["latents"][: len(old["latents"])], old["latents"])
 
 
+def test_a_model_of_classes_becomes_one_of_captions(begun, tmp_path):
+    more = replace(DIGITS.model, num_classes=0, caption_length=5, num_latents=DIGITS.model.num_latents + 4)
+    weights, before, found = taken_over(begun, more, ())
+    assert found.new == ["condition.token.weight", "condition.token.bias"]
+    assert found.unused == [CLASSES, "condition.label.bias"]
+    assert found.resized == []
+    assert torch.equal(weights["condition.token.weight"], before["condition.token.weight"])
+    captions = rin.RIN(more)
+    rin.TrainedModel(captions, rin.Diffusion(DIGITS.diffusion), more).save(tmp_path / "captions")
+    with pytest.raises(RinError, match=r"model\.caption_length was 5 and is 6"):
+        taken_over(tmp_path / "captions", replace(more, caption_length=6), ())
+    assert not taken_over(tmp_path / "captions", DIGITS.model)[2].resized
+
+
 def test_more_latents_and_blocks_begin_with_those_there_were(begun):
     old = rin.load(begun, device="cpu").model.state_dict()
     larger = replace(DIGITS.model, num_latents=32, compute_depth=(2, 1, 1, 1))
