@@ -13,6 +13,7 @@ import torch
 from demo_measures import describe, measure
 
 import rin
+from rin.core.errors import RinError, StoppedError
 from rin.data import MediaSet
 from rin.sampling.requests import spread_labels
 
@@ -29,7 +30,10 @@ def main(folder: Path) -> None:
     """Trains, samples and measures."""
     started = time.perf_counter()
     experiment = rin.preset("digits")
-    print(f"Training the digits preset for {experiment.training.num_steps} steps ...", flush=True)
+    print(f"Training the digits preset for {experiment.training.num_steps} updates ...", flush=True)
+    print(
+        f"where it stands: .venv/bin/rin status {folder / 'run'}; Ctrl-C stops it, the same command goes on", flush=True
+    )
     trained = rin.train(experiment, folder / "run")
     trained_in = time.perf_counter() - started
 
@@ -59,4 +63,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))
+    except (RinError, StoppedError) as end:
+        sys.exit(str(end))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import rin
+from rin.core.errors import RinError, StoppedError
 from rin.evaluation.videos import measured_shapes
 from rin.sampling.pictures import bordered, contact_sheet, playing, save_animation, save_image
 from rin.toys.moving_shapes import draw_scenes
@@ -40,7 +41,10 @@ def main(folder: Path) -> None:
     """Trains, shows and measures."""
     started = time.perf_counter()
     experiment = rin.preset("moving-shapes")
-    print(f"Training the moving-shapes preset for {experiment.training.num_steps} steps ...", flush=True)
+    print(f"Training the moving-shapes preset for {experiment.training.num_steps} updates ...", flush=True)
+    print(
+        f"where it stands: .venv/bin/rin status {folder / 'run'}; Ctrl-C stops it, the same command goes on", flush=True
+    )
     trained = rin.train(experiment, folder / "run")
     trained_in = time.perf_counter() - started
 
@@ -55,4 +59,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo-video"))
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo-video"))
+    except (RinError, StoppedError) as end:
+        sys.exit(str(end))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

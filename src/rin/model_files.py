@@ -76,7 +76,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         if type(version) is not int or version < 1:
             raise ValueError(f"format_version is {version!r}"[:100])
     except FileNotFoundError:
-        raise RinError(f"{folder} is neither a run nor a saved model: it has no {CONFIG}") from None
+        inside = sorted(str(path.parent) for path in folder.glob(f"*/{CONFIG}"))
+        hint = f"; in it there are {', '.join(inside[:5])}{', ...' if len(inside) > 5 else ''}" if inside else ""
+        raise RinError(f"{folder} is neither a run nor a saved model: it has no {CONFIG}{hint}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RinError(
             f"{path} is no configuration of rin: {error if isinstance(error, ValueError) else repr(error)}"

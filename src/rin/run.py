@@ -195,7 +195,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RinError(f"cannot write the run to {folder}: {error}") from error
+        raise RinError(f"cannot write the run to {folder}: {error.strerror or error}") from error
 
 
 def _check_same(
@@ -255,7 +255,7 @@ def _write(
         if taken_over is not None:
             write_config(folder / INIT_FROM, dataclasses.asdict(taken_over))
     except OSError as error:
-        raise RinError(f"cannot write the run to {folder}: {error}") from error
+        raise RinError(f"cannot write the run to {folder}: {error.strerror or error}") from error
 
 
 def _tell_frozen(trainer: Trainer, taken_over: TakenOver | None, is_untrained: bool) -> None:

@@ -268,9 +268,13 @@ def _download(name: str) -> Path:
         names = f", or one that comes with rin: {', '.join(ours)}" if ours and meant is None else ""
         raise RinError(f"there is no folder {name}: {hint}give a run, a saved model or a Hub name owner/name{names}")
     import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
+    except LocalEntryNotFoundError as error:  # no answer, which says nothing about the name
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise RinError(f"there is no folder {name}, and the Hub could not be reached ({reason})") from error
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise RinError(f"there is no folder {name}, and the Hub has no model of that name ({reason})") from error

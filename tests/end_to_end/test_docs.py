@@ -121,9 +121,9 @@ def workspace(tmp_path_factory):
         "--out runs/deep",
         "rin train small-32 --data.path path/to/images --diffusion.label-drop-rate 0.1 --model.num-latents-min 8 "
         "--out runs/elastic",
-        "rin sweep runs/elastic --features features.pt --num-latents 8 48",
+        "rin sweep runs/elastic --features features.pt --num-latents 8 32",
         "rin train points --out runs/points",
-        'rin train digits --data.degrade "downscale 2" --out runs/larger',
+        'rin train digits --data.degrade "downscale 2" --out runs/larger-digits',
         'rin train small-32 --data.path path/to/images --data.degrade "mask free-form" --model.num-classes 0 '
         "--out runs/filled",
         "rin train captions --out runs/captions",
@@ -135,7 +135,7 @@ def workspace(tmp_path_factory):
         "rin evaluate samples.npz --features features.pt --reference path/to/images --keep-reference reference.npz",
     ):
         run(command, folder, as_it_is=True)
-    for copy in ("averages", "imagenet", "bars", "options", "cifar"):
+    for copy in ("averages", "imagenet", "bars", "options", "cifar", "try"):
         shutil.copytree(folder / "runs/mine", folder / "runs" / copy)
     for copy in ("runs/shapes-64", "demo-video/run"):
         shutil.copytree(folder / "runs/shapes", folder / copy)
@@ -156,7 +156,9 @@ def run(command, folder, as_it_is=False, processes=1):
         toy = TOY | {"model.patch_size": PATCHES[words[0]]}
         if words[0] == "captions":
             toy |= {"model.num_latents": 52, "model.caption_length": 48}
-        if "--model.num-latents-min" in words or "sets/captioned" in words:
+        if "--model.num-latents-min" in words:
+            del toy["model.num_latents"]  # the pages choose among those that the preset has
+        if "sets/captioned" in words:
             toy |= {"model.num_latents": 48}
         if "shapes" in words[0]:
             toy |= {"data.moving_shapes.num_clips": 20}

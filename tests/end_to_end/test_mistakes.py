@@ -158,3 +158,28 @@ def test_mistakes_are_one_line_whatever_the_terminal_can_show(encoding):
 def test_a_path_that_cannot_be(tmp_path, options, words):
     some = pictures(tmp_path / "some")
     assert_one_line(rin(*SMALL, "--data.path", some, "--out", tmp_path / "run", *options), words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--num", "ten"], "--num: 'ten' is no INT; "),
+        (["--guidance-interval", "a", "3"], "--guidance-interval: 'a', '3' is no FLOAT FLOAT; "),
+        (["--guidance", "high"], "--guidance: no number: 'high'; "),
+        (["--seed", "2.5"], "--seed: no whole number: '2.5'; "),
+        (["--sampler", "dpm"], "one of ('ddim', 'ddpm', 'ddpm-small', 'dpmpp-2m', 'heun'); "),
+    ],
+)
+def test_a_value_of_another_kind(options, words):
+    assert_one_line(rin("sample", "digits", *options), words)
+
+
+def test_a_folder_of_runs_in_the_place_of_a_run(run):
+    assert_one_line(rin("sample", run.parent), "neither a run nor a saved model", f"in it there are {run}")
+
+
+def test_a_file_in_the_place_of_a_run(tmp_path):
+    (tmp_path / "file").touch()
+    end = rin(*SMALL, "--data.path", pictures(tmp_path / "some"), "--out", tmp_path / "file")
+    assert_one_line(end, "cannot write the run to", "File exists")
+    assert "Errno" not in end.stderr

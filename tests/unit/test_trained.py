@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from rin import Diffusion, DiffusionConfig, TrainedModel, load
 from rin.core.errors import RinError
@@ -86,3 +87,9 @@ def test_a_tilde_is_the_home_folder(saved, monkeypatch, tmp_path):
     load("~/model").save("~/other")
     assert load(tmp_path / "other").class_names == ("ant", "bee", "cat", "dog", "elk")
     assert not (saved / "~").exists()
+
+
+def test_a_hub_without_an_answer_is_not_said_to_have_no_such_model(monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    with pytest.raises(RinError, match=r"no folder someone/model, and the Hub could not be reached \(.*refused"):
+        load("someone/model")

@@ -1,5 +1,6 @@
 """Arguments to dataclasses, with every mistake in one line."""
 
+import ast
 import contextlib
 import dataclasses
 import io
@@ -117,6 +118,22 @@ def quoted(path: str | Path) -> str:
     return "$'" + "".join(plain.get(byte, f"\\x{byte:02x}") for byte in os.fsencode(text)) + "'"
 
 
+_REFUSALS = (
+    (
+        r"no type matching (?:\{None\}\|)?\{?(.*?)\}? could be instantiated from \[(.*?)\]\. Got errors: .*",
+        r"\2 is no \1",
+    ),
+    (r"invalid literal for int\(\) with base 10: ", "no whole number: "),
+    (r"could not convert string to float: ", "no number: "),
+)
+"""What tyro and Python say of a value of another kind, and what is said instead."""
+
+
+def _without_none(choices: re.Match[str]) -> str:
+    """The choices of an option that may be left out: in order, which tyro's are not, and without None."""
+    return str(tuple(sorted(set(ast.literal_eval(choices.group())) - {"None"})))
+
+
 def _one_line(box: str, prog: str) -> str:
     """The message of one of tyro's boxes, with the first option that it thinks was meant."""
     box = re.sub(r"\[/?bold\]", "", box)  # which it leaves where a value is one of several kinds
@@ -126,6 +143,9 @@ def _one_line(box: str, prog: str) -> str:
     refused = re.match(r"Error parsing experiment[\w.]*: ", message)  # by a configuration, in words of its own
     if refused:
         return message[refused.end() :]
+    for pattern, words in _REFUSALS:
+        message = re.sub(pattern, words, message)
+    message = re.sub(r"(?<=Expected one of )\(.*\)", _without_none, message)
     meant = re.search(r"--[\w.-]+", rest[0]) if message.startswith("Unrecognized") and len(rest) > 1 else None
     hint = f"did you mean {meant.group()}? " if meant else ""
     return f"{message.rstrip('.')}; {hint}{prog} --help lists all"

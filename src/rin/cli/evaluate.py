@@ -154,7 +154,10 @@ def _evaluate(chosen: EvaluateArguments, command: str) -> None:
         results, lines = _of_restored(chosen, trained)
     elif network is None:
         no_model = "" if trained is not None else f"{chosen.run} is neither a run nor a saved model, and "
-        raise RinError(f"{no_model}pictures are measured through a feature network: give one with --features")
+        raise RinError(
+            f"{no_model}pictures are measured through a feature network: give one with --features, a TorchScript file "
+            "or a name of torch-fidelity as inception-v3-compat"
+        )
     else:
         results, lines = _of_pictures(chosen, trained, network)
     if not is_first():

@@ -143,7 +143,7 @@ def locked(folder: Path, busy: str, unwritable: str) -> Generator[None]:
     try:
         descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise RinError(f"{unwritable}: {error}") from error
+        raise RinError(f"{unwritable}: {error.strerror or error}") from error
     try:
         _take(descriptor, folder, busy)
         yield

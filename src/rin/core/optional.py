@@ -52,7 +52,8 @@ def torch_fidelity(purpose: str) -> Any:
         return importlib.import_module("torch_fidelity")
     except (ImportError, RuntimeError) as error:  # a torchvision of another build of PyTorch raises the second
         raise RinError(
-            f'torch-fidelity is needed {purpose}: pip install "rin-diffusion[fidelity]" ({error})'
+            f'torch-fidelity is needed {purpose}: pip install "rin-diffusion[fidelity]", or without a GPU as '
+            f"docs/options.md has it under Extras ({error})"
         ) from error
 
 

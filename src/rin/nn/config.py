@@ -107,8 +107,10 @@ class RINConfig:
         for name, size, of_patch in zip(("height", "width"), self.shape[-2:], patch, strict=True):
             if not is_set(self.shape) and size % of_patch:
                 fits = [patch for patch in range(1, min(size, 1024) + 1) if size % patch == 0]
+                *first, last = self.shape
+                meant = f"; channels come first, as in {(last, *first)}" if last <= 4 < first[0] else ""
                 raise RinError(
-                    f"model.patch_size {self.patch_size} does not divide the {name} {size}: take one of {fits}"
+                    f"model.patch_size {self.patch_size} does not divide the {name} {size}: take one of {fits}{meant}"
                 )
         if not is_video(self.shape) and (self.temporal_patch_size != 1 or self.num_context_frames):
             raise RinError(

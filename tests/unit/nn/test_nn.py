@@ -491,6 +491,7 @@ def test_inputs_that_a_network_was_not_made_for_are_refused(kind, call, words):
         ({"patch_size": 0}, "model.patch_size 0"),
         ({"patch_size": 3}, r"patch_size 3 does not divide the height 8: take one of \[1, 2, 4, 8\]"),
         ({"shape": (3, 8, 9)}, "the width 9"),
+        ({"shape": (8, 8, 3)}, r"the width 3: .*; channels come first, as in \(3, 8, 8\)"),
         ({"shape": (3,)}, "model.shape"),
         ({"shape": (3, 1, 2, 8, 8)}, "model.shape"),
         ({"shape": (3, 0, 8)}, "every size"),
