@@ -127,6 +127,8 @@ def workspace(tmp_path_factory):
         'rin train small-32 --data.path path/to/images --data.degrade "mask free-form" --model.num-classes 0 '
         "--out runs/filled",
         "rin train captions --out runs/captions",
+        'rin train cifar10-small --data.path path/to/cifar10-parquet --data.degrade "downscale 4" '
+        "--out runs/cifar10-larger",
         "rin train small-32 --data.path path/to/photos --data.condition path/to/edges --model.num-classes 0 "
         "--out runs/pairs",
         "rin prepare path/to/captioned sets/captioned --size 64 --captions txt --text-encoder path/to/encoder "
@@ -153,6 +155,9 @@ def run(command, folder, as_it_is=False, processes=1):
     made = folder if as_it_is else folder / "made" / str(len(list((folder / "made").glob("*"))))
     if name == "train" and not {"--help", "--dry-run"} & set(words):
         words[words.index("--out") + 1] = str(made / words[words.index("--out") + 1])
+        if "--init-from" in words and not words[words.index("--init-from") + 1].startswith("runs/"):
+            place = words.index("--init-from")
+            del words[place : place + 2]  # a model that comes along is larger than toys
         toy = TOY | {"model.patch_size": PATCHES[words[0]]}
         if words[0] == "captions":
             toy |= {"model.num_latents": 52, "model.caption_length": 48}
@@ -180,7 +185,11 @@ def run(command, folder, as_it_is=False, processes=1):
         words += ["--num-steps", "2", "--out", str(made / words[words.index("--out") + 1])]
     elif name in ("sample", "evaluate", "sweep"):
         words = ["features.pt" if word == "inception-v3-compat" else word for word in words]
-        few = name == "sample" or {"clips", "pairs"} & {*words[0].split("/")} or "--bits-per-dim" in words
+        few = (
+            name == "sample"
+            or {"clips", "pairs", "cifar10-larger"} & {*words[0].split("/")}
+            or "--bits-per-dim" in words
+        )
         words += ["--num", "2" if few else "8"]
         chooses_steps = "--budget" not in words and ("runs/" in words[0] or "run" in words[0].split("/"))
         words += ["--num-steps", "2"] if chooses_steps else []
