@@ -53,4 +53,5 @@ def run_tab(gr: Any, blocks: Any, opened: Opened) -> None:
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
     blocks.load(read, None, outputs, **quiet)
     again.click(read, None, outputs, api_name="run", **quiet)
-    place.change(go, place, [told, shown], api_name="samples", **quiet)
+    # not by every change: `read` moves the slider too, and gradio would write the picture again while it is being sent
+    place.input(go, place, [told, shown], api_name="samples", **quiet)
