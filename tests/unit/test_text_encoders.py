@@ -290,3 +290,10 @@ def test_damaged_embeddings_are_one_line(pictures, encoder, tmp_path, damage):
         open_data(DataConfig(path=str(folder)), SHAPE)
     prepared(pictures, folder, encoder)
     assert isinstance(open_data(DataConfig(path=str(folder)), SHAPE).embedded, EmbeddedCaptions)
+
+
+def test_more_captions_than_a_set_keeps_are_refused_before_any_work(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("rin.data.sources._MOST_CAPTIONS", 100)
+    with pytest.raises(RinError, match="has 5 captions of 0 MiB, and a set keeps"):
+        prepared(pictures, tmp_path / "set")
+    assert not (tmp_path / "set").exists()

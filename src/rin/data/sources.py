@@ -25,6 +25,10 @@ _MANY_IN_ONE = {".parquet", ".tar", ".npy"}
 """How the names of files that hold many pictures or clips end."""
 
 
+_MOST_CAPTIONS = 48 * 2**20
+"""Bytes of all captions, or names of classes: `set.json` must stay below what `rin.core.strict_json` reads."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """The pictures or clips that a set is made from."""
@@ -131,6 +135,12 @@ def _open_splits(preparation: Preparation, config: DataConfig) -> dict[str, Enco
     kind = "clip" if is_video(preparation.shape) else "picture"
     if not any(len(encoded) for encoded in splits.values()):
         raise RinError(f"{preparation.source} holds no {kind}s: give another source")
+    sizes = [len(name.encode()) + 16 for encoded in splits.values() for name in encoded.class_names]  # each on a line
+    if sum(sizes) > _MOST_CAPTIONS:
+        raise RinError(
+            f"{preparation.source} has {len(sizes)} captions of {sum(sizes) >> 20} MiB, and a set keeps "
+            f"{_MOST_CAPTIONS >> 20} MiB of them at most: prepare it in parts, or leave out --captions"
+        )
     if not preparation.labels:
         splits = {name: encoded.without_classes() for name, encoded in splits.items()}
     for note in notes_of(list(splits.values()), "caption" if preparation.captions else "class"):
