@@ -124,11 +124,25 @@ def redrawn_centre(trained: rin.TrainedModel, x: Tensor, labels: list[int]) -> N
 DISTANCES = ({"num_rounds": 1}, {"num_rounds": 8}, {"num_rounds": 8, "sampler": "ddpm"})
 
 
-def distances(trained: rin.TrainedModel, x: Tensor, labels: list[int], against: str, features: Path) -> None:
-    """Prints the Frechet distance of pictures whose centre is redrawn, or filled with the mean of what is around it."""
+def measured_by(
+    trained: rin.TrainedModel, against: str, features: Path
+) -> Callable[[Tensor, list[int]], tuple[float, float]]:
+    """Measures pictures of some classes: Frechet distance, and the share that a classifier takes for their class."""
     network = scripted_network(features, torch.device("cpu"))
     reference, _ = reference_of(None, against, "train", trained.kind.shape, network, PART)
-    redrawn = centre(x)
+
+    def measured(pictures: Tensor, labels: list[int]) -> tuple[float, float]:
+        parts = iter([(pictures, labels)])
+        samples = Samples(num=len(pictures), description={}, parts=parts, num_classes=trained.kind.num_classes)
+        found = measure_samples(samples, network, reference, PART).results()
+        return found["frechet_distance"], found["class_accuracy"]
+
+    return measured
+
+
+def distances(trained: rin.TrainedModel, x: Tensor, labels: list[int], against: str, features: Path) -> None:
+    """Prints the Frechet distance of pictures whose centre is redrawn, or filled with the mean of what is around it."""
+    measured, redrawn = measured_by(trained, against, features), centre(x)
     mean = x[:, :, ~redrawn].mean(dim=2)
     ways: dict[str, Callable[[], Tensor]] = {
         "as they are": lambda: x,
@@ -139,10 +153,8 @@ def distances(trained: rin.TrainedModel, x: Tensor, labels: list[int], against: 
         ways[name] = partial(rin.inpaint, trained, x, redrawn, labels, precision="float32", batch_size=64, **way)
     print(f"distance of {len(x)} pictures, and how many a classifier takes for their class")
     for name, drawn in ways.items():
-        parts = iter([(rin.to_pictures(drawn()), labels)])
-        samples = Samples(num=len(x), description={}, parts=parts, num_classes=trained.kind.num_classes)
-        found = measure_samples(samples, network, reference, PART).results()
-        print(f"{name:44} {found['frechet_distance']:8.3f} {found['class_accuracy']:6.3f}", flush=True)
+        distance, accuracy = measured(rin.to_pictures(drawn()), labels)
+        print(f"{name:44} {distance:8.3f} {accuracy:6.3f}", flush=True)
 
 
 def main() -> None:

@@ -33,6 +33,9 @@ from rin.training.checks import check_condition
 from rin.training.status_file import only_process
 from rin.training.trainer import Trainer
 
+_PATHS = ("path", "pictures_path", "condition")
+"""Where the data lies; it may move while a run goes on."""
+
 GIVEN = "given in Python"
 """The path of a data set that is no file."""
 
@@ -222,11 +225,11 @@ def _check_same(
         older = dataclasses.replace(begun.data, value_range=begun.data.value_range or experiment.data.value_range)
         begun = dataclasses.replace(begun, data=with_whole_paths(older))
     if data_moved:
-        paths = {"path": experiment.data.path, "pictures_path": experiment.data.pictures_path}
+        paths = {name: getattr(experiment.data, name) for name in _PATHS}
         begun = dataclasses.replace(begun, data=dataclasses.replace(begun.data, **paths))
     names = changed_names(before.class_names, class_names)
     if changed := differences(begun, experiment):
-        moved = any(option.startswith(("data.path ", "data.pictures_path ")) for option in changed)
+        moved = any(option.startswith(tuple(f"data.{name} " for name in _PATHS)) for option in changed)
         raise RinError(
             f"{folder} holds a run of another configuration ({'; '.join([*changed, *names])}): give the same options "
             f"to go on with it{', add --data-moved if its set has moved,' if moved else ','} or another --out"

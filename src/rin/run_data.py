@@ -11,7 +11,6 @@ from rin.data.degrading import parse_degrade
 from rin.data.embedding import Embeddings, embeddings_in
 from rin.data.identity import DataIdentity, changes
 from rin.data.opening import open_held_out
-from rin.data.source import embeddings_of
 from rin.experiment import ExperimentConfig, from_dict
 from rin.model_files import NETWORK, read_config, read_experiment
 from rin.nn import RINConfig
@@ -61,7 +60,9 @@ def _with_embeddings(experiment: ExperimentConfig, source: Source | None) -> RIN
     if not experiment.data.labels:
         return model
     if source is not None:
-        embedded = embeddings_of(source)
+        embedded = source.embedded
+        if embedded is not None and model.text_encoder:
+            raise RinError("the data has embeddings, and model.text_encoder would make others: give one of them")
         told = None if embedded is None else Embeddings("", *embedded.embeddings.shape[1:])
     elif not (model.text_encoder or model.caption_length):
         told = embeddings_in(Path(os.path.expanduser(experiment.data.path)))

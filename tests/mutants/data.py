@@ -67,8 +67,8 @@ MUTANTS = [
     Mutant(
         "pairs-by-their-places",
         "data/pairs.py",
-        "rows = {row: places[1][key] for key, row in places[0].items()}",
-        "rows = dict(zip(places[0].values(), places[1].values()))",
+        "rows = {row: theirs_by_key[key] for key, row in places.items()}",
+        "rows = dict(zip(places.values(), theirs_by_key.values()))",
         "a picture is drawn from the one of its own name",
         ("tests/unit/data/test_pairs.py::test_a_picture_without_another_is_named_and_others_left_over_are_told",),
     ),

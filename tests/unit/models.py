@@ -3,6 +3,8 @@
 import torch
 
 from rin import RIN, Condition, Denoised, Diffusion, DiffusionConfig, RINConfig, TrainedModel
+from rin.training import checkpoint
+from rin.training.config import TrainingConfig
 
 SMALL = {
     "shape": (3, 8, 8), "patch_size": 2, "num_classes": 5, "num_latents": 8, "latent_dim": 32, "interface_dim": 16,
@@ -58,6 +60,20 @@ def inputs(config, batch=2, seed=1):
     if config.kind.context_shape:
         context = torch.randn(batch, *config.kind.context_shape, generator=draw).clamp(-1, 1)
     return x, gamma, Condition(labels=labels, embeddings=embeddings, context=context)
+
+
+def short_run(num_steps, **changes):
+    """The training of a run of a few small batches, which logs each and keeps a checkpoint of each."""
+    usual = {
+        "batch_size": 4, "learning_rate": 1e-3, "lr_schedule": "constant", "warmup_steps": 0, "average_decay": 0.5,
+        "log_every": 1, "held_out_every": 2, "checkpoint_every": 1, "sample_every": 2, "compile": "off",
+    }  # fmt: skip
+    return TrainingConfig(num_steps=num_steps, **usual | changes)
+
+
+def weights_of(run):
+    """The bytes of the network in a run's newest checkpoint."""
+    return (checkpoint.latest(run / checkpoint.FOLDER) / "model.safetensors").read_bytes()
 
 
 def trained(model, config=None, class_names=()):

@@ -20,7 +20,7 @@ from rin.data import embedding
 from rin.data.embedding import read_embeddings
 from rin.data.preparing import Preparation, prepare_set
 from rin.training import checkpoint
-from tests.unit.models import small
+from tests.unit.models import short_run, small, weights_of
 from tests.unit.text_encoders import make_encoder
 
 TEXTS = ["a red disc", "a blue square left of a red disc", "a green disc", "a red square", "a blue disc"] * 4
@@ -59,15 +59,8 @@ def experiment(path="", num_steps=2, model=None, **data):
         model=dataclasses.replace(small(shape=SHAPE, patch_size=4, num_latents=10, num_classes=5), **(model or {})),
         diffusion=rin.DiffusionConfig(num_steps=2, label_drop_rate=0.1),
         data=DataConfig(path=str(path) or "digits", num_held_out=2, flip=False, num_workers=0, **data),
-        training=rin.TrainingConfig(
-            num_steps=num_steps, batch_size=4, learning_rate=1e-3, lr_schedule="constant", warmup_steps=0,
-            average_decay=0.5, log_every=1, held_out_every=2, checkpoint_every=1, sample_every=2, compile="off",
-        ),
-    )  # fmt: skip
-
-
-def weights_of(folder):
-    return (checkpoint.latest(folder / checkpoint.FOLDER) / "model.safetensors").read_bytes()
+        training=short_run(num_steps),
+    )
 
 
 def texts_of(media):
@@ -238,12 +231,20 @@ def test_embeddings_that_are_none_are_one_line(tmp_path, embeddings, mask, words
         rin.train(experiment(model=model), tmp_path / "run", data=own(embeddings, embedding_mask=mask))
 
 
+def with_mask(mask):
+    """A condition that nobody has checked, as those outside of the tests are."""
+    condition = rin.Condition(embeddings=torch.zeros(1, 3, 7))
+    object.__setattr__(condition, "embedding_mask", mask)
+    return condition
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
         (rin.Condition(labels=torch.zeros(1, dtype=torch.int64)), "give embeddings"),
         (rin.Condition(embeddings=torch.zeros(1, 3, 6)), r"this model draws by \(b 3 7\)"),
         (rin.Condition(embeddings=torch.full((1, 3, 7), torch.nan)), "not finite"),
+        (with_mask(torch.ones(1, 3).int()), "embedding_mask is int32: give booleans"),
         ([0], "trained without classes"),
     ],
 )
@@ -270,6 +271,36 @@ def test_an_encoder_that_is_none_is_one_line(pictures, encoder, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(RinError, match=r"transformers is needed for text encoders: pip install"):
         prepared(pictures, tmp_path / "set", encoder)
+
+
+def test_each_prompt_that_is_cut_is_told(embedded, tmp_path, caplog):
+    trained = rin.train(experiment(embedded), tmp_path / "run")
+    for prompt, told in ((TEXTS[1], True), (TEXTS[1] + " left of a disc", True), (TEXTS[0], False)):
+        caplog.clear()
+        trained.sample(prompt, seed=0)
+        assert ("are cut there" in caplog.text) == told, prompt
+
+
+def test_an_encoder_of_another_width_is_refused(embedded, tmp_path):
+    trained = rin.train(experiment(embedded), tmp_path / "run")
+    config = dataclasses.replace(trained.config, text_encoder=make_encoder(tmp_path / "wide", 2 * WIDTH))
+    other = rin.TrainedModel(trained.model, trained.diffusion, config)
+    with pytest.raises(RinError, match=f"gives tokens of width {2 * WIDTH}, and the model takes {WIDTH}"):
+        other.sample("a red disc")
+
+
+def test_embeddings_beside_a_text_encoder_are_refused(encoder, tmp_path):
+    model = {"text_encoder": encoder, "num_condition_tokens": TOKENS}
+    with pytest.raises(RinError, match=r"the data has embeddings, and model\.text_encoder would make others"):
+        rin.train(experiment(model=model), tmp_path / "run", data=own(np.zeros((5, TOKENS, WIDTH))))
+
+
+def test_embeddings_of_ones_own_are_looked_through_once(tmp_path, monkeypatch):
+    calls = []
+    honest = np.isfinite
+    monkeypatch.setattr(np, "isfinite", lambda x: calls.append(np.shape(x)) or honest(x))
+    rin.train(experiment(), tmp_path / "run", data=own(np.zeros((5, 3, 7), np.float32)))
+    assert calls.count((5, 3, 7)) == 1
 
 
 def test_captions_that_are_cut_are_told(pictures, encoder, tmp_path, caplog):

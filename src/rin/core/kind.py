@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from rin.core.denoiser import Condition
+from rin.core.errors import RinError
 from rin.core.pixels import to_floats
 from rin.core.shapes import Examples, Labels, Stored
 from rin.core.text_encoders import TextEncoder, text_encoder
@@ -142,7 +143,7 @@ class Kind:
         """The same kind, whose labels stand for these captions.
 
         Raises:
-            RinError: one is longer than the model reads.
+            RinError: one is longer than the model reads, or its text encoder cannot be opened.
         """
         if not self.has_captions or not texts:
             return self
@@ -157,7 +158,13 @@ class Kind:
         Raises:
             RinError: it cannot be opened, or gives tokens of another width than the model takes.
         """
-        return text_encoder(self.text_encoder, self.num_condition_tokens)
+        encoder = text_encoder(self.text_encoder, self.num_condition_tokens)
+        if encoder.width != self.condition_dim:
+            raise RinError(
+                f"the text encoder {self.text_encoder} gives tokens of width {encoder.width}, and the model takes "
+                f"{self.condition_dim}: give the encoder that it was trained with"
+            )
+        return encoder
 
     def tokens(self, labels: Labels | None) -> Tokens | None:
         """The tokens of the captions or embeddings of some labels (b), -1 for none; None if there are none."""

@@ -83,10 +83,7 @@ def tifffile(purpose: str) -> Any:
     Raises:
         RinError: it is not installed.
     """
-    try:
-        return importlib.import_module("tifffile")
-    except ImportError as error:
-        raise RinError(f'tifffile is needed {purpose}: pip install "rin-diffusion[tiff]" ({error})') from error
+    return _installed("tifffile", purpose, extra="tiff")
 
 
 def transformers(purpose: str) -> Any:
@@ -98,10 +95,7 @@ def transformers(purpose: str) -> Any:
     Raises:
         RinError: it is not installed.
     """
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise RinError(f'transformers is needed {purpose}: pip install "rin-diffusion[text]" ({error})') from error
+    return _installed("transformers", purpose, extra="text")
 
 
 def gradio(purpose: str) -> Any:
@@ -114,13 +108,7 @@ def gradio(purpose: str) -> Any:
         RinError: it is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # it is read when parts of a page are made, too
-    try:
-        library = importlib.import_module("gradio")
-        if not hasattr(library, "Blocks"):
-            raise ImportError("what is found by that name is a folder")
-    except ImportError as error:
-        raise RinError(f'gradio is needed {purpose}: pip install "rin-diffusion[app]" ({error})') from error
-    return library
+    return _installed("gradio", purpose, extra="app", has="Blocks")
 
 
 def diffusers(purpose: str) -> Any:
@@ -132,10 +120,19 @@ def diffusers(purpose: str) -> Any:
     Raises:
         RinError: it is not installed.
     """
+    return _installed("diffusers", purpose, extra="diffusers", has="DiffusionPipeline")
+
+
+def _installed(name: str, purpose: str, *, extra: str, has: str = "") -> Any:
+    """A library by its name; `has` is in it and in no folder that is called the same.
+
+    Raises:
+        RinError: it is not installed; the message names the extra of ours that brings it.
+    """
     try:
-        library = importlib.import_module("diffusers")
-        if not hasattr(library, "DiffusionPipeline"):
+        library = importlib.import_module(name)
+        if has and not hasattr(library, has):
             raise ImportError("what is found by that name is a folder")
     except ImportError as error:
-        raise RinError(f'diffusers is needed {purpose}: pip install "rin-diffusion[diffusers]" ({error})') from error
+        raise RinError(f'{name} is needed {purpose}: pip install "rin-diffusion[{extra}]" ({error})') from error
     return library

@@ -26,7 +26,7 @@ class TextEncoder:
 
     def __init__(self, name: str, num_tokens: int) -> None:
         library = transformers("for text encoders")
-        self.name, self.num_tokens, self.num_cut = name, num_tokens, 0
+        self.name, self.num_tokens, self.num_cut, self._has_told = name, num_tokens, 0, False
         library.utils.logging.disable_progress_bar()  # of a second's reading
         try:
             self.tokenizer: Any = library.AutoTokenizer.from_pretrained(name)
@@ -37,6 +37,7 @@ class TextEncoder:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokenizer.padding_side = "right"  # the tokens that count are the first ones
         self.model = model.eval().requires_grad_(False)
+        self.width = _width(name, model.config)
         most = getattr(model.config, "max_position_embeddings", None)
         if most is not None and num_tokens > most:
             raise RinError(f"the text encoder {name} reads {most} tokens at most, and {num_tokens} are asked for")
@@ -53,12 +54,10 @@ class TextEncoder:
         """
         told = {"padding": "max_length", "truncation": True, "max_length": self.num_tokens, "return_tensors": "pt"}
         asked = self.tokenizer(list(texts), **told)
-        lengths = [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]]
-        longer = [text for text, length in zip(texts, lengths, strict=True) if length > self.num_tokens]
-        if longer and not self.num_cut:
-            LOGGER.warning(
-                "captions of more than %d tokens are cut there, the first of them %r", self.num_tokens, longer[0][:60]
-            )
+        is_full = asked["attention_mask"].all(dim=1).tolist()  # others cannot be longer
+        longer = self._longer([text for text, full in zip(texts, is_full, strict=True) if full])
+        if longer and not self._has_told:
+            self._tell(longer)
         self.num_cut += len(longer)
         self.model.to(device)
         with torch.autocast(torch.device(device).type, enabled=False):  # the same to the bit wherever it is asked
@@ -68,6 +67,21 @@ class TextEncoder:
         if not torch.isfinite(states.half()).all():
             raise RinError(f"the hidden states of {self.name} are beyond 16 bits: give another text encoder")
         return states.half().float(), asked["attention_mask"].to(device) > 0
+
+    def tell_cut(self, texts: Sequence[str]) -> None:
+        """Warns of prompts that are too long, however often: whoever has asked should know what is not read."""
+        if longer := self._longer(texts):
+            self._tell(longer)
+
+    def _longer(self, texts: Sequence[str]) -> list[str]:
+        lengths = [len(ids) for ids in self.tokenizer(list(texts), verbose=False)["input_ids"]] if texts else []
+        return [text for text, length in zip(texts, lengths, strict=True) if length > self.num_tokens]
+
+    def _tell(self, longer: Sequence[str]) -> None:
+        self._has_told = True
+        LOGGER.warning(
+            "captions of more than %d tokens are cut there, the first of them %r", self.num_tokens, longer[0][:60]
+        )
 
 
 @lru_cache(maxsize=2)
@@ -97,6 +111,15 @@ def encoder_width(name: str) -> int:
         config = library.AutoConfig.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
         raise _no_encoder(name, error) from error
+    return _width(name, config)
+
+
+def _width(name: str, config: Any) -> int:
+    """The width that a model's configuration tells.
+
+    Raises:
+        RinError: it tells none.
+    """
     config = getattr(config, "text_config", None) or config
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
     if not isinstance(width, int):

@@ -198,7 +198,7 @@ class DataConfig:
         if self.condition and (self.degrade or self.stream or self.bits != 8):
             raise RinError(
                 f"condition is {self.condition!r}, which goes with pictures of 8 bits that are not streamed, and "
-                "without degrade: give one of them"
+                "without degrade: leave out degrade, stream and bits"
             )
         if self.num_held_out < 0:
             raise RinError(f"num_held_out is {self.num_held_out}: give 0 to hold nothing out, or more")

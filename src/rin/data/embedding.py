@@ -59,7 +59,9 @@ def _embed(folder: Path, texts: list[str], encoder: str, shape: tuple[int, int, 
     if not _is_begun(folder, shape, about):
         (folder / ABOUT).unlink(missing_ok=True)
         open_memmap(table, "w+", np.float16, shape)
-        open_memmap(tokens, "w+", np.int32, shape[:1])[:] = -1
+        counts = open_memmap(tokens, "w+", np.int32, shape[:1])
+        counts[:] = -1
+        counts.flush()  # zeros, after the power has failed, would pass for captions of no tokens
         write_json(folder / ABOUT, about)
     embeddings, counts = open_memmap(table, "r+"), open_memmap(tokens, "r+")
     missing = np.flatnonzero(counts < 0)

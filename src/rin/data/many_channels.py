@@ -61,6 +61,7 @@ def decode_many_channels(
         with library.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
             planes = _planes(file)
             orientation = file.pages[0].tags.get(_ORIENTATION)
+        turn = 1 if orientation is None else int(orientation.value)
         if len(planes) != channels:
             raise ValueError(f"it has {len(planes)} channels, and the model takes {channels}")
         white = 255 if bits == 8 else WHITE
@@ -74,7 +75,6 @@ def decode_many_channels(
     except Exception as error:  # damaged bytes make tifffile raise almost anything
         why = f"pictures of {channels} channels are read from TIFF, or from arrays, .npy or .npz: {error}"
         raise BrokenMediaError(why.rstrip("."), name) from error
-    turn = 1 if orientation is None else int(orientation.value)
     pictures = [turned(Image.fromarray(plane.astype(np.float32)), turn) for plane in levels]  # of mode F
     whole = np.concatenate([fitted(picture, (1, height, width)).numpy() for picture in pictures])
     # a bicubic resize goes a little beyond black and white

@@ -69,8 +69,8 @@ class OpenedData:
     embedded: EmbeddedCaptions | None = None
     """What labels stand for, where the data has embeddings of that."""
 
-    def told(self, kind: Kind, device: torch.device | None = None) -> Kind:
-        """A model's kind, told what the labels of these data stand for.
+    def with_captions(self, kind: Kind, device: torch.device | None = None) -> Kind:
+        """A model's kind that knows what the labels of these data stand for, if that is captions or embeddings.
 
         Raises:
             RinError: a caption is longer than the model reads, or its text encoder cannot be opened.
@@ -92,6 +92,11 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
             skipped), or the shape is not possible.
     """
     training, held_out, pictures = _opened(config, shape)
+    if config.degrade == "pair" and not isinstance(training, ArrayMedia):
+        raise RinError(
+            f"data.degrade is 'pair', for arrays of twice the channels, and {printable(config.path)} holds "
+            f"{training.kind}s: say where those are that they are drawn from, by --data.condition"
+        )
     if len(training) == 0:
         raise RinError(f"{config.path} holds no {training.kind}s to train on: give another --data.path or --data.split")
     return OpenedData(
@@ -125,8 +130,10 @@ def _values_of(training: Encoded, config: DataConfig) -> Values:
 
 def with_whole_paths(config: DataConfig) -> DataConfig:
     """The configuration with the paths of files and folders from the root on, the same from every other folder."""
-    paths = {name: _whole(getattr(config, name)) for name in ("path", "pictures_path", "condition")}
-    return replace(config, **paths)
+    condition = config.condition
+    if os.path.isdir(os.path.expanduser(condition)):  # and no column, which a file may be called as well
+        condition = _whole(condition)
+    return replace(config, path=_whole(config.path), pictures_path=_whole(config.pictures_path), condition=condition)
 
 
 def _whole(path: str) -> str:

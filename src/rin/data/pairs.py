@@ -1,6 +1,6 @@
 """Pictures in pairs: one to learn, and one that it is drawn from."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,8 @@ import torch
 
 from rin.core.errors import RinError
 from rin.data.config import DataConfig
-from rin.data.decoding import Footage, Picture, Shape, Source, decode, printable
+from rin.data.decoding import BrokenMediaError, Footage, Picture, Shape, Source, decode, printable
+from rin.data.deep_grey import ValueRange
 from rin.data.encoded import Encoded
 from rin.data.identity import digest_of
 from rin.data.tars import Member
@@ -22,6 +23,9 @@ class Pair(Footage):
     target: Source
     condition: Source
 
+    value_range: ValueRange | None = None
+    """Of grey pictures of more than 8 bits; None for what each of them declares."""
+
     def decode(self, shape: Shape) -> Picture:
         """Both pictures (2c h w).
 
@@ -29,7 +33,14 @@ class Pair(Footage):
             BrokenMediaError: one cannot be read.
         """
         each = (shape[0] // 2, *shape[1:])
-        return torch.cat([decode(self.target, each), decode(self.condition, each)])
+        target = decode(self.target, each, self.value_range)
+        try:
+            condition = decode(self.condition, each, self.value_range)
+        except BrokenMediaError as error:
+            raise BrokenMediaError(
+                f"the picture that it is drawn from is broken: {error.reason}", error.name
+            ) from error
+        return torch.cat([target, condition])
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,13 @@ class _PairAt:
 
     targets: Encoded
     conditions: Encoded
-    rows: dict[int, int]
+    rows: Mapping[int, int]
 
     def __call__(self, row: int) -> Pair:
         target, condition = self.targets.read(row), self.conditions.read(self.rows[row])
         assert not isinstance(target, Footage)
         assert not isinstance(condition, Footage)
-        return Pair(target, condition)
+        return Pair(target, condition, self.targets.value_range)
 
 
 def conditions_config(config: DataConfig) -> DataConfig:
@@ -66,21 +77,23 @@ def paired(
         other: of the others.
 
     Raises:
-        RinError: a picture has nothing to be drawn from.
+        RinError: a picture has nothing to be drawn from, two have the same name, or they are rows of two tables.
     """
     ours, theirs = targets(), conditions()
-    places = [
-        {_key(encoded, int(row), Path(of.path).expanduser()): int(row) for row in encoded.rows.tolist()}
-        for encoded, of in ((ours, config), (theirs, other))
-    ]
-    for key, row in places[0].items():
-        if key not in places[1]:
+    places, theirs_by_key = _by_key(ours, config), _by_key(theirs, other)
+    if config.path != other.path and all(isinstance(key, int) for key in (*places, *theirs_by_key)):
+        raise RinError(
+            f"data.condition {printable(config.condition)}: rows of two tables have no names to be paired by: give a "
+            "column of the same table"
+        )
+    for key, row in places.items():
+        if key not in theirs_by_key:
             raise RinError(
                 f"data.condition {printable(config.condition)}: there is no picture that {ours.name(row)} is drawn "
                 "from: give one of the same name, or take that one out"
             )
-    rows = {row: places[1][key] for key, row in places[0].items()}
-    unused = len(places[1]) - len(rows)
+    rows = {row: theirs_by_key[key] for key, row in places.items()}
+    unused = len(theirs_by_key) - len(rows)
     note = f"data.condition {printable(config.condition)}: {unused} pictures that belong to none are not used"
     return replace(
         ours,
@@ -90,14 +103,31 @@ def paired(
     )
 
 
-def _key(encoded: Encoded, row: int, root: Path) -> Hashable:
-    """What a picture and the one that it is drawn from share."""
-    source = encoded.read(row)
-    if isinstance(source, Path) and source.is_relative_to(root):
-        return source.relative_to(root).with_suffix("")
-    if isinstance(source, Member):
-        return source.tar, source.sample
-    return row
+def _by_key(encoded: Encoded, config: DataConfig) -> dict[Hashable, int]:
+    """The rows of a set by what a picture and the one that it is drawn from share.
+
+    Raises:
+        RinError: two share it, so that it could not be told which of them is meant.
+    """
+    rows, root = encoded.rows.tolist(), Path(config.path).expanduser()
+    first = encoded.read(rows[0]) if rows else None
+    if not (isinstance(first, Member) or (isinstance(first, Path) and first.is_relative_to(root))):
+        return {row: row for row in rows}  # of a table, which is not read for it
+    places: dict[Hashable, int] = {}
+    for row in rows:
+        source = encoded.read(row)
+        if isinstance(source, Path):
+            key: Hashable = source.relative_to(root).with_suffix("")
+        else:
+            assert isinstance(source, Member)  # as the first one is
+            key = source.tar, source.sample
+        if key in places:
+            raise RinError(
+                f"{encoded.name(places[key])} and {encoded.name(row)} have the same name but for their endings, by "
+                "which pictures are paired (data.condition): take one of them out"
+            )
+        places[key] = row
+    return places
 
 
 def paired_splits(

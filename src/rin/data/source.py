@@ -84,6 +84,36 @@ class Source:
     embedding_mask: npt.NDArray[Any] | Tensor | None = None
     """Which of these tokens count (rows k), booleans; all if None."""
 
+    @cached_property
+    def embedded(self) -> EmbeddedCaptions | None:
+        """The embeddings, looked through once, and which of their tokens count; None if there are none.
+
+        Raises:
+            RinError: they are of other shapes than (rows k dim) and (rows k), no floats, or not finite where they
+                count.
+        """
+        if self.embeddings is None:
+            return None
+        embeddings, mask = (_plain(each) for each in (self.embeddings, self.embedding_mask))
+        assert embeddings is not None
+        if embeddings.ndim != 3 or not embeddings.size or embeddings.dtype.kind != "f":
+            raise RinError(f"embeddings are {embeddings.dtype} {embeddings.shape}: give floats (rows k dim)")
+        mask = np.ones(embeddings.shape[:2], bool) if mask is None else mask
+        if mask.shape != embeddings.shape[:2] or mask.dtype != bool:
+            raise RinError(f"embedding_mask is {mask.dtype} {mask.shape}: give booleans {embeddings.shape[:2]}")
+        for start in range(0, len(embeddings), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            finite = np.isfinite(embeddings[rows]).all(2) | ~mask[rows]
+            if not finite.all():
+                raise RinError(
+                    f"row {start + int(finite.all(1).argmin())} of the embeddings is not finite: give numbers"
+                )
+        if self.names and len(self.names) != len(embeddings):
+            raise RinError(
+                f"class_names are {len(self.names)}, and embeddings have {len(embeddings)} rows: leave them out"
+            )
+        return EmbeddedCaptions(embeddings, mask)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the classes, as given or as the data set tells them; empty if neither."""
@@ -235,7 +265,7 @@ def open_source(data: Source, held_out: Source | None, num_held_out: int, kind: 
     Raises:
         RinError: there is nothing to train on, or the sets have other classes than the model or one another.
     """
-    embedded = embeddings_of(data)
+    embedded = data.embedded
     if held_out is not None and held_out.embeddings is not data.embeddings:
         raise RinError("held_out has other embeddings than data: give the same, whose rows both have as labels")
     training, names = _places(data), data.names
@@ -257,33 +287,6 @@ def open_source(data: Source, held_out: Source | None, num_held_out: int, kind: 
     return OpenedData(
         training=trained, held_out=measured, identity=identity, values=trained.values(), embedded=embedded
     )
-
-
-def embeddings_of(source: Source) -> EmbeddedCaptions | None:
-    """The embeddings of a data set of one's own, and which of their tokens count; None if it has none.
-
-    Raises:
-        RinError: they are of other shapes than (rows k dim) and (rows k), no floats, or not finite where they count.
-    """
-    if source.embeddings is None:
-        return None
-    embeddings, mask = (_plain(each) for each in (source.embeddings, source.embedding_mask))
-    assert embeddings is not None
-    if embeddings.ndim != 3 or not embeddings.size or embeddings.dtype.kind != "f":
-        raise RinError(f"embeddings are {embeddings.dtype} {embeddings.shape}: give floats (rows k dim)")
-    mask = np.ones(embeddings.shape[:2], bool) if mask is None else mask
-    if mask.shape != embeddings.shape[:2] or mask.dtype != bool:
-        raise RinError(f"embedding_mask is {mask.dtype} {mask.shape}: give booleans {embeddings.shape[:2]}")
-    for start in range(0, len(embeddings), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        finite = np.isfinite(embeddings[rows]).all(2) | ~mask[rows]
-        if not finite.all():
-            raise RinError(f"row {start + int(finite.all(1).argmin())} of the embeddings is not finite: give numbers")
-    if source.names and len(source.names) != len(embeddings):
-        raise RinError(
-            f"class_names are {len(source.names)}, and embeddings have {len(embeddings)} rows: leave them out"
-        )
-    return EmbeddedCaptions(embeddings, mask)
 
 
 def _plain(values: Any) -> np.ndarray | None:

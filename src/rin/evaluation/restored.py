@@ -30,10 +30,11 @@ def measured_restored(
         **options: of `TrainedModel.sample`.
 
     Raises:
-        RinError: its data cannot be read, or it holds out too few.
+        RinError: its data has no pictures to draw from or cannot be read, or it holds out too few.
     """
     degradation = parse_degrade(experiment.data.condition_by)
-    assert degradation is not None  # its model draws from pictures
+    if degradation is None:
+        raise RinError(f"{run} was trained without data.degrade and data.condition: there is nothing to draw from")
     held_out = held_out_of(run, experiment)
     num = len(held_out) if num is None else num
     if not 0 < num <= len(held_out):

@@ -172,6 +172,8 @@ class Pipeline:
         if texts is None:
             return self.kind, None
         every = list(dict.fromkeys(texts))
+        if self.kind.text_encoder:
+            self.kind.encoder.tell_cut(every)
         return self.kind.reading(every), [every.index(text) for text in texts]
 
 

@@ -87,6 +87,10 @@ def embedded(kind: Kind, condition: Condition, num: int | None = None) -> tuple[
     if mask is None:
         mask = torch.ones(embeddings.shape[:2], dtype=torch.bool)
     wanted = (kind.num_condition_tokens, kind.condition_dim)
+    if mask.dtype != torch.bool:
+        raise RinError(
+            f"embedding_mask is {str(mask.dtype).removeprefix('torch.')}: give booleans, True where one counts"
+        )
     if embeddings.shape[1:] != wanted or mask.shape != embeddings.shape[:2] or not len(embeddings):
         raise RinError(
             f"the embeddings are {tuple(embeddings.shape)}, with a mask of {tuple(mask.shape)}: this model draws by "

@@ -121,8 +121,10 @@ class RunFacts:
             words = f"[{path}](https://huggingface.co/datasets/{path}), split {self.experiment.data.split}"
         if identity := self.stored.get(_IDENTITY):
             words += f": {identity['num_training']:,} examples, and {identity['num_held_out']:,} held out"
-        degrade = self.experiment.data.degrade
-        return words + (f"; the pictures that it draws from are made of them by `{degrade}`." if degrade else ".")
+        by = self.experiment.data.condition_by
+        if by == "pair":
+            return f"{words}; each has a picture of its own that it is drawn from."
+        return words + (f"; the pictures that it draws from are made of them by `{by}`." if by else ".")
 
     def training(self) -> str:
         """How it was trained, in words, with the held-out losses of the run's log."""

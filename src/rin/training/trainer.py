@@ -98,7 +98,7 @@ class Trainer:
         self.config, self.diffusion = config, diffusion
         self.folder, self.seed, self.flip = folder, seed, flip
         self.device = device()
-        self.kind = data.told(kind, self.device)
+        self.kind = data.with_captions(kind, self.device)
         self.parts = local_places(config.batch_size, config.accumulation_steps)
         self.data = dataclasses.replace(
             data, training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)

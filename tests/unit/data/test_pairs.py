@@ -1,6 +1,7 @@
 """Pictures with others that they are drawn from: in folders, tars and tables, arrays and data sets of one's own."""
 
 import tarfile
+from dataclasses import replace
 from io import BytesIO
 
 import datasets
@@ -11,10 +12,12 @@ from PIL import Image
 
 import rin
 from rin import DataConfig, RinError, open_data
+from rin.data import pairs, tables
+from rin.data.opening import with_whole_paths
+from rin.data.splits import open_splits
 from rin.evaluation.restored import measured_restored
 from rin.model_files import read_experiment
-from rin.training import checkpoint
-from tests.unit.models import small
+from tests.unit.models import short_run, small, weights_of
 
 SHAPE = (3, 8, 8)
 
@@ -80,21 +83,13 @@ def test_each_picture_has_its_own(tmp_path, way, memory_gib):
         assert labels.tolist() == ([-1] * num if way == "tar" else [int(number) % 2 for number in numbers])
 
 
-def experiment(data, num_steps=4, **training):
+def experiment(data, num_steps=4):
     return rin.ExperimentConfig(
         model=small(shape=SHAPE, patch_size=4, num_classes=2),
         diffusion=rin.DiffusionConfig(num_steps=2, label_drop_rate=0.1),
         data=data,
-        training=rin.TrainingConfig(
-            num_steps=num_steps, batch_size=4, learning_rate=1e-3, lr_schedule="constant", warmup_steps=0,
-            average_decay=0.5, log_every=1, held_out_every=2, checkpoint_every=2, sample_every=2, compile="off",
-            **training,
-        ),
-    )  # fmt: skip
-
-
-def weights(run):
-    return (checkpoint.latest(run / checkpoint.FOLDER) / "model.safetensors").read_bytes()
+        training=short_run(num_steps),
+    )
 
 
 def test_a_model_learns_from_pairs_and_draws_from_a_picture(tmp_path):
@@ -140,9 +135,9 @@ def test_arrays_and_ones_own_data_have_both_in_one_example(tmp_path, way):
     )  # fmt: skip
     trained = rin.train(made, tmp_path / "run", **given)
     assert trained.kind.is_paired
-    before = weights(tmp_path / "run")
+    before = weights_of(tmp_path / "run")
     rin.train(made, tmp_path / "run", **given)
-    assert weights(tmp_path / "run") == before
+    assert weights_of(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize(
@@ -169,6 +164,81 @@ def test_a_picture_without_another_is_named_and_others_left_over_are_told(tmp_pa
     assert any("1 pictures that belong to none are not used" in note for note in opened.notes)
     pictures, _ = opened.training.get(torch.arange(len(opened.training)))
     assert torch.equal(pictures[:, 0], pictures[:, 5])
+
+
+@pytest.mark.parametrize("which", ["targets", "inputs"])
+def test_two_pictures_of_one_name_are_refused(tmp_path, which):
+    data = in_folders(tmp_path)
+    (tmp_path / which / "a" / "0.jpg").write_bytes(encoded(5))
+    with pytest.raises(RinError, match=r"0\.\w+ and .*0\.\w+ have the same name but for their endings"):
+        open_data(DataConfig(**data), (6, 8, 8))
+
+
+def test_rows_of_two_tables_are_refused(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        in_a_table(tmp_path / name)
+    data = DataConfig(path=str(tmp_path / "one"), column="image", condition=str(tmp_path / "other"))
+    with pytest.raises(RinError, match="rows of two tables have no names to be paired by"):
+        open_data(data, (6, 8, 8))
+
+
+def test_a_table_is_not_read_to_be_paired(tmp_path, monkeypatch):
+    config = DataConfig(**in_a_table(tmp_path), num_held_out=0)
+    read = []
+    honest = tables.file_of
+    monkeypatch.setattr(tables, "file_of", lambda value: read.append(1) or honest(value))
+    opened = pairs.paired_splits(*(open_splits(each, SHAPE) for each in both(config)), *both(config))["train"]()
+    assert len(opened) == 12
+    assert len(read) <= 4  # the first of each, to see what it is, and for the note of its bits
+
+
+def both(config):
+    return replace(config, condition=""), pairs.conditions_config(config)
+
+
+def test_deep_pictures_of_both_have_the_range_that_is_given(tmp_path):
+    for name in ("targets", "inputs"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.fromarray(np.full((8, 8), 1000 * number, np.uint16)).save(tmp_path / name / f"{number}.png")
+    data = DataConfig(
+        path=str(tmp_path / "targets"), condition=str(tmp_path / "inputs"), value_range=(0.0, 3000.0), num_held_out=0
+    )
+    pictures, _ = open_data(data, (2, 8, 8)).training.get(torch.arange(4))
+    assert pictures[:, :, 0, 0].tolist() == [[0, 0], [85, 85], [170, 170], [255, 255]]
+
+
+def test_a_broken_picture_to_draw_from_is_named(tmp_path):
+    data = in_folders(tmp_path)
+    (tmp_path / "inputs" / "a" / "0.bmp").write_bytes(b"BM")
+    with pytest.raises(RinError, match=r"0\.png: the picture that it is drawn from is broken: "):
+        open_data(DataConfig(**data), (6, 8, 8))
+
+
+def test_a_column_may_be_called_as_a_file_is(tmp_path, monkeypatch):
+    (tmp_path / "input.png").write_bytes(encoded(0))
+    monkeypatch.chdir(tmp_path)
+    config = with_whole_paths(DataConfig(**in_a_tar(tmp_path)))
+    assert config.condition == "input.png"
+    assert len(open_data(config, (6, 8, 8)).training) == 11
+
+
+def test_pairs_of_picture_files_are_asked_for_by_condition(tmp_path):
+    data = in_folders(tmp_path)
+    with pytest.raises(RinError, match=r"holds pictures: say where those are .* by --data\.condition"):
+        open_data(DataConfig(path=data["path"], degrade="pair"), (4, 8, 8))
+
+
+def test_a_run_goes_on_when_both_folders_have_moved(tmp_path):
+    data = DataConfig(**in_folders(tmp_path))
+    rin.train(experiment(data, num_steps=2), tmp_path / "run")
+    for name in ("targets", "inputs"):
+        (tmp_path / name).rename(tmp_path / f"moved-{name}")
+    moved = replace(data, path=str(tmp_path / "moved-targets"), condition=str(tmp_path / "moved-inputs"))
+    with pytest.raises(RinError, match="add --data-moved if its set has moved"):
+        rin.train(experiment(moved, num_steps=2), tmp_path / "run")
+    rin.train(experiment(moved, num_steps=2), tmp_path / "run", data_moved=True)
 
 
 def test_a_run_is_held_to_the_pictures_that_it_draws_from(tmp_path):
