@@ -29,7 +29,7 @@ from rin.data.identity import DataIdentity, identity_of
 from rin.data.media_sets import MediaSet, open_media
 from rin.data.pairs import conditions_config, paired_splits
 from rin.data.prepared import PreparedMedia, check_takes
-from rin.data.splits import open_splits
+from rin.data.splits import NoColumnsError, open_splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,14 @@ def _open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enc
     if not config.condition:
         return open_splits(config, shape)
     each, other = (shape[0] // 2, *shape[1:]), conditions_config(config)
-    return paired_splits(open_splits(replace(config, condition=""), each), open_splits(other, each), config, other)
+    targets = open_splits(replace(config, condition=""), each)
+    try:
+        return paired_splits(targets, open_splits(other, each), config, other)
+    except NoColumnsError as error:
+        raise RinError(
+            f"data.condition is {config.condition!r}, which is no folder, and {printable(config.path)} has no columns, "
+            "as tables and tars have: give a folder with pictures of the same names"
+        ) from error
 
 
 def _training_and_held_out(config: DataConfig, shape: Shape) -> tuple[Encoded, Encoded]:

@@ -224,8 +224,12 @@ def _splits_of_tables(
     return {split: partial(opened, of_split) for split, of_split in parquet_splits(folder, tables).items()}
 
 
-def _no_columns(config: DataConfig) -> RinError:
-    return RinError(
+class NoColumnsError(RinError):
+    """A column is asked for, of what has none."""
+
+
+def _no_columns(config: DataConfig) -> NoColumnsError:
+    return NoColumnsError(
         f"data.column is {config.column!r}, and {printable(config.path)} has no columns, as tables and tars have: "
         "leave it out"
     )

@@ -145,7 +145,10 @@ def test_arrays_and_ones_own_data_have_both_in_one_example(tmp_path, way):
     [
         ({"degrade": "grey"}, "without degrade"),
         ({"bits": 16}, "pictures of 8 bits"),
-        ({"condition": "no such folder"}, "no columns"),
+        (
+            {"condition": "no such folder"},
+            "data.condition is 'no such folder', which is no folder, and .* has no columns",
+        ),
         ({"path": "digits"}, "there is no picture that digit 0 is drawn from"),
     ],
 )
