@@ -59,7 +59,7 @@ def routing_tab(gr: Any, opened: Opened) -> None:
         show, [of, rows, *others], [kept, place, told, shown, whole], api_name="routing", show_progress_on=shown,
         **COMPUTING,
     )  # fmt: skip
-    place.change(
+    place.input(  # not by every change: `show` moves it too, see `rin.app.run_tab`
         go, [place, kept], [told, shown], queue=False, show_progress="hidden", api_name="moment",
         api_visibility="undocumented",
     )  # fmt: skip
