@@ -66,7 +66,7 @@ def preset_update(bench: Bench, name: str, batch: int, recompute: bool) -> Step:
 
 def update(experiment: ExperimentConfig, pictures: Batch, folder: Path) -> Step:
     """An update of an experiment by the trainer itself, of the same pictures each time."""
-    seen = MediaInMemory(*pictures, ())
+    seen = MediaInMemory(pictures.media, pictures.labels, ())
     diffusion, data = Diffusion(experiment.diffusion), OpenedData(training=seen, held_out=seen)
     trainer = Trainer(
         experiment.training, experiment.model.kind, RIN(experiment.model), diffusion, data, folder, seed=0, flip=False

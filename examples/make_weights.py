@@ -3,11 +3,12 @@
     python examples/make_weights.py digits
     python examples/make_weights.py captions
     python examples/make_weights.py moving-shapes
-    python examples/make_weights.py cifar10-small --data FOLDER-OF-CIFAR-10 --features FEATURES.pt [--further]
+    python examples/make_weights.py cifar10-small --data FOLDER-OF-CIFAR-10 --features FEATURES.pt [--further | --kept]
 
 The run stays in runs/NAME and goes on where it was cut off; weights/NAME gets config.json, model.safetensors,
 training.json, measures.json, a picture, and README.md, whose every figure is one that this script has measured.
-With --further it trains another run as long, in runs/NAME-2 and so on, which starts from the weights that are kept.
+With --further it trains another run as long, in runs/NAME-2 and so on, which starts from the weights that are kept;
+with --kept it trains nothing, and draws and measures these again.
 """
 
 import argparse
@@ -103,23 +104,22 @@ def digits_measured(trained: rin.TrainedModel) -> tuple[dict, str]:
 
 
 def main() -> None:
-    """Trains, keeps, draws, measures, describes."""
+    """Trains and keeps, unless told not to, then draws, measures, describes."""
     parser = argparse.ArgumentParser(prog="python examples/make_weights.py")
     parser.add_argument("name", choices=list(MODELS))
     parser.add_argument("--data", help="where the pictures are, if the preset does not make them")
     parser.add_argument("--features", help="the feature network to measure with")
-    parser.add_argument("--further", action="store_true", help="train on from the weights that are kept")
+    going_on = parser.add_mutually_exclusive_group()
+    going_on.add_argument("--further", action="store_true", help="train on from the weights that are kept")
+    going_on.add_argument(
+        "--kept", action="store_true", help="train nothing: draw and measure the weights that are kept"
+    )
     chosen = parser.parse_args()
     name, model = chosen.name, MODELS[chosen.name]
     kept = WEIGHTS / name
-    runs = json.loads((kept / TRAINING).read_text()) if chosen.further else []
-    folder = Path("runs") / (f"{name}-{len(runs) + 1}" if runs else name)
-    start = ("--init-from", name, "--seed", str(len(runs))) if runs else ()
-    data = ("--data.path", chosen.data) if chosen.data else ()
-    run("train", name, *start, *data, "--out", str(folder))
-    runs.append(what_was_trained(folder))
-    keep(folder, kept, rin.preset(name).data.path)
-    (kept / TRAINING).write_text(json.dumps(runs, indent=1) + "\n")
+    runs = json.loads((kept / TRAINING).read_text()) if chosen.further or chosen.kept else []
+    if not chosen.kept:
+        train(name, chosen.data, kept, runs)
     drawing = run("sample", name, *model.sampling, "--out", str(kept / model.picture))
     if name == "digits":
         measures, shown = digits_measured(rin.load(name))
@@ -135,6 +135,16 @@ def main() -> None:
         text = json.dumps(measures, indent=1).replace(chosen.data or path, path)
         (kept / "measures.json").write_text(text + "\n")
     (kept / "README.md").write_text(card(name, model, drawing.replace(f"{kept}/", ""), shown, runs))
+
+
+def train(name: str, data: str | None, kept: Path, runs: list[dict[str, Any]]) -> None:
+    """Trains anew, or from the weights that earlier runs made, and keeps what comes of it; adds to the runs."""
+    folder = Path("runs") / (f"{name}-{len(runs) + 1}" if runs else name)
+    start = ("--init-from", name, "--seed", str(len(runs))) if runs else ()
+    run("train", name, *start, *(("--data.path", data) if data else ()), "--out", str(folder))
+    runs.append(what_was_trained(folder))
+    keep(folder, kept, rin.preset(name).data.path)
+    (kept / TRAINING).write_text(json.dumps(runs, indent=1) + "\n")
 
 
 def what_was_trained(folder: Path) -> dict[str, Any]:

@@ -25,6 +25,9 @@ tables and draws them.
 7. What pays in minutes on a CPU, by equal CPU time of one thread (`--scale cpu-16-300s` and so on, OMP_NUM_THREADS=1):
    a RIN whose patches mix with their neighbours beside one whose do not, one of larger patches and one with more
    estimates; and beside DDPM's U-Net and JiT of about its size, each at the best of three rates.
+8. Elastic latents, at the scales of equal CPU time: one network that has learned to work with 3 to 16 latents, drawing
+   with 3, 5, 9 and 16, beside networks made with so many alone, each in the same time.
+9. Growth: half of the updates with 5 latents and the rest with all 16, beside three quarters of the updates.
 
 The rule, written down before anything ran. What counts is the Frechet distance of 1,000 samples (seed 0, classes
 evenly; 10,000 on a GPU) to the training set, through the given network, of 16x16 at twice the size; held-out loss

@@ -17,7 +17,7 @@ def main() -> None:
         "--features", type=Path, required=True, help="a TorchScript network for uint8 pictures of 32x32"
     )
     parser.add_argument("--scale", choices=list(SCALES), default="cpu")
-    parser.add_argument("--studies", type=int, nargs="+", choices=range(1, 8), help="all of the scale if absent")
+    parser.add_argument("--studies", type=int, nargs="+", choices=range(1, 10), help="all of the scale if absent")
     parser.add_argument("--updates", type=int, help="of a run, if not the scale's")
     parser.add_argument("--known", type=Path, help="a file of runs that need not be run again (studies.report --keep)")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), help="some alone, and the base")

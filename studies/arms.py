@@ -19,7 +19,10 @@ from rin.nn import RINConfig, initialisation
 from rin.training import optim
 from rin.training.config import TrainingConfig
 
-BASE, LAMB = "base", "lamb"
+BASE, LAMB, LAGGED = "base", "lamb", "lag"
+
+FEWER = (3, 5, 9)
+"""Latents beside all 16, two of which are the noise level's and the class's: 1, 3 and 7 of the 14 learned ones."""
 
 Change = Callable[[ExperimentConfig], ExperimentConfig]
 Network = Callable[[RINConfig], nn.Module]
@@ -125,7 +128,7 @@ SCALES = {
     **{
         f"cpu-{size}-{seconds}s": Scale(
             base=equal_time_base(size), size=size, updates=1_000, samples=1_000, num_seeds=seeds,
-            steps=(10, 25), samplers=("ddpm", "ddim", "dpmpp-2m", "heun"), studies=(7,), cpu_seconds=seconds,
+            steps=(10, 25), samplers=("ddpm", "ddim", "dpmpp-2m", "heun"), studies=(7, 8, 9), cpu_seconds=seconds,
         )
         for size, seconds, seeds in ((16, 300, 5), (16, 1800, 3), (32, 1800, 3), (32, 7200, 2))
     },
@@ -149,6 +152,17 @@ class Arm:
 
     in_the_same_time: bool = False
     """Makes as many updates as fit into the time of the base's."""
+
+    updates: float = 1.0
+    """How many it makes, as a share of those that it otherwise would."""
+
+    grown_from: Change | None = None
+    """What the first half of the updates is made as, at an even rate; the rest starts from its weights."""
+
+    @property
+    def is_another_way(self) -> bool:
+        """Whether it departs from the base in more than its configuration."""
+        return self.undone is not nullcontext or self.updates != 1 or self.grown_from is not None
 
 
 def _diffusion(**changes: Any) -> Change:
@@ -271,6 +285,7 @@ ARMS = {
     "mask": Arm(
         study=7, words="nine in ten estimates, by mask", change=_diffusion(self_cond_rate=0.9, self_cond_by="mask")
     ),
+    LAGGED: Arm(study=7, words="estimates made at up to 0.1 more noise in t", change=_diffusion(self_cond_lag=0.1)),
     "patch-4": Arm(study=7, words="patches of 4", change=_model(patch_size=4)),
     **{
         f"{name}-{rate:g}": Arm(
@@ -292,6 +307,21 @@ ARMS = {
         change=lambda whole: _model(compute_depth=(1,) * (sum(whole.model.compute_depth) + 3))(whole),
     ),
     "read-only": Arm(study=6, words="only the last block writes", undone=_read_only),
+    "elastic": Arm(study=8, words=f"elastic, {FEWER[0]} latents to all", change=_model(num_latents_min=FEWER[0])),
+    **{
+        f"latents-{count}": Arm(study=8, words=f"{count} latents alone", change=_model(num_latents=count))
+        for count in FEWER
+    },
+    "grown": Arm(
+        study=9,
+        words=f"half of the updates with {FEWER[1]} latents, then all",
+        grown_from=_model(num_latents=FEWER[1]),
+    ),
+    "three-quarters": Arm(
+        study=9,
+        words="three quarters of the updates",
+        updates=0.75,
+    ),
 }
 
 
@@ -300,5 +330,5 @@ def arms_of(studies: Collection[int], base: ExperimentConfig) -> list[str]:
     return [
         name
         for name, arm in ARMS.items()
-        if name == BASE or (arm.study in studies and (arm.undone is not nullcontext or arm.change(base) != base))
+        if name == BASE or (arm.study in studies and (arm.is_another_way or arm.change(base) != base))
     ]

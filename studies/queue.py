@@ -19,10 +19,11 @@ from rin.core.errors import RinError
 from rin.core.files import locked, written_whole
 from rin.data.preparing import prepare_set
 from rin.data.shard_writing import Preparation
-from rin.evaluation.features import scripted_network
+from rin.evaluation.features import FeatureNetwork, scripted_network
 from rin.evaluation.images import PART, drawn_samples, held_out_loss, measure_samples, reference_of
+from rin.evaluation.reference import Reference
 from rin.experiment import ExperimentConfig
-from studies.arms import ARMS, BASE, Arm, Scale, arms_of
+from studies.arms import ARMS, BASE, FEWER, LAGGED, Arm, Change, Scale, arms_of
 from studies.report import measured
 
 BATCH = 250
@@ -117,7 +118,7 @@ class Queue:
                     except RinError:  # another queue has it
                         continue
                     self._train(name, seed, folder)
-                    if name == BASE and 2 in self.studies:
+                    if name in (BASE, LAGGED) and 2 in self.studies:
                         self._sample(folder)
 
     def _train(self, name: str, seed: int, folder: Path) -> None:
@@ -127,15 +128,21 @@ class Queue:
         arm, experiment = ARMS[name], dataclasses.replace(self._experiment(name), seed=seed)
         if self.scale.cpu_seconds is not None:
             experiment = self._in_time(name, experiment)
+        if arm.updates != 1:
+            experiment = with_updates(experiment, round(arm.updates * experiment.training.num_steps))
         begun, cpu_begun = time.perf_counter(), time.thread_time()
         with arm.undone():
+            if arm.grown_from is not None:
+                experiment = _grown(arm.grown_from, experiment, folder / "first")
             trained = rin.train(experiment, folder / "run", model=_network(arm, experiment))
             seconds, cpu_seconds = time.perf_counter() - begun, time.thread_time() - cpu_begun
             losses = held_out_loss(folder / "run", trained, BATCH)
             measures = self._measures(trained)
-        _write(folder / "measures.json", {
-            **measures, "held_out_loss": losses, "seconds": seconds,
-            "cpu_seconds": cpu_seconds, "updates": experiment.training.num_steps,
+            if experiment.model.num_latents_min:
+                measures["by_latents"] = {count: self._measures(trained, num_latents=count) for count in FEWER}
+        write(folder / "measures.json", {
+            **measures, "held_out_loss": losses, "seconds": seconds, "cpu_seconds": cpu_seconds,
+            "updates": experiment.training.num_steps * (1 if arm.grown_from is None else 2),
             "parameters": sum(weight.numel() for weight in trained.model.parameters()), "machine": machine(self.device),
             "versions": versions(),
         })  # fmt: skip
@@ -152,11 +159,9 @@ class Queue:
             if not path.exists():
                 from studies.rivals import updates_in_the_time_of  # late, for diffusers is long to import
 
-                _write(path, {"updates": updates_in_the_time_of(base, experiment, network)})
+                write(path, {"updates": updates_in_the_time_of(base, experiment, network)})
         updates = json.loads(path.read_text())["updates"]
-        warmup = round(base.training.warmup_steps * updates / base.training.num_steps)
-        training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=warmup)
-        return dataclasses.replace(experiment, training=training)
+        return with_updates(experiment, updates)
 
     def _in_time(self, name: str, experiment: ExperimentConfig) -> ExperimentConfig:
         """A run of as many updates as fit into the scale's CPU time: those of all arms are timed in turns, once."""
@@ -170,14 +175,13 @@ class Queue:
                 seconds = cpu_seconds_of_updates(
                     {arm: (side, _network(ARMS[arm], side) or rin.RIN(side.model)) for arm, side in sides.items()}
                 )
-                _write(path, {"cpu_seconds_of_update": seconds})
+                write(path, {"cpu_seconds_of_update": seconds})
         updates = round((self.scale.cpu_seconds or 0) / json.loads(path.read_text())["cpu_seconds_of_update"][name])
         warmup = self.scale.base(self.set, updates).training.warmup_steps
-        training = dataclasses.replace(experiment.training, num_steps=updates, warmup_steps=warmup)
-        return dataclasses.replace(experiment, training=training)
+        return with_updates(experiment, updates, warmup)
 
     def _sample(self, folder: Path) -> None:
-        """Study 2: all ways to sample one of the base's runs."""
+        """Study 2: all ways to sample a run."""
         path = folder / "sampling.json"
         found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         for sampler in self.scale.samplers:
@@ -186,16 +190,39 @@ class Queue:
                     name = f"{sampler} {steps} {latents}"
                     if name not in found:
                         options = {"sampler": sampler, "num_steps": (steps + 1) // 2 if sampler == "heun" else steps}
-                        found[name] = self._measures(rin.load(folder / "run"), latents == "cold", options)
-                        _write(path, found)
+                        found[name] = self._measures(rin.load(folder / "run"), latents == "cold", **options)
+                        write(path, found)
 
-    def _measures(
-        self, trained: rin.TrainedModel, cold: bool = False, options: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def _measures(self, trained: rin.TrainedModel, cold: bool = False, **options: Any) -> dict[str, Any]:
         if cold:
             trained = rin.TrainedModel(Cold(trained.model), trained.diffusion, trained.config, trained.class_names)
-        samples = drawn_samples(trained, self.scale.samples, None, seed=0, batch_size=BATCH, **(options or {}))
-        return measure_samples(samples, self.network, self.reference, PART, trained.config.patch_size).results()
+        return measures_of(trained, self.scale.samples, self.network, self.reference, **options)
+
+
+def measures_of(
+    trained: rin.TrainedModel, num: int, network: FeatureNetwork, reference: Reference, **options: Any
+) -> dict[str, Any]:
+    """What so many samples of seed 0 are like, drawn as `options` of `TrainedModel.sample` say."""
+    samples = drawn_samples(trained, num, None, seed=0, batch_size=BATCH, **options)
+    return measure_samples(samples, network, reference, PART, trained.config.patch_size).results()
+
+
+def with_updates(experiment: ExperimentConfig, updates: int, warmup: int | None = None) -> ExperimentConfig:
+    """The same run with so many updates, and its warm-up cut as they are if none is given."""
+    training = experiment.training
+    if warmup is None:
+        warmup = round(training.warmup_steps * updates / training.num_steps)
+    return dataclasses.replace(
+        experiment, training=dataclasses.replace(training, num_steps=updates, warmup_steps=warmup)
+    )
+
+
+def _grown(first: Change, experiment: ExperimentConfig, folder: Path) -> ExperimentConfig:
+    """The second half of a run, whose first half it trains, as something else, in `folder`."""
+    half = with_updates(experiment, experiment.training.num_steps // 2)
+    begun = dataclasses.replace(half, training=dataclasses.replace(half.training, lr_schedule="constant"))
+    rin.train(first(begun), folder)
+    return dataclasses.replace(half, init_from=str(folder))
 
 
 def _network(arm: Arm, experiment: ExperimentConfig) -> nn.Module | None:
@@ -225,6 +252,7 @@ def _waiting_for(path: Path) -> Generator[None]:
             time.sleep(5)
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: dict[str, Any]) -> None:
+    """A file of JSON, whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import COLOURS
-from studies.arms import ARMS, BASE, LAMB
+from studies.arms import ARMS, BASE, FEWER, LAGGED, LAMB
 
 Found = dict[str, dict[str, Any]]
 """What was measured of an arm's runs, or of a run's ways to sample, by name."""
@@ -38,7 +38,7 @@ def report(folder: Path) -> str:
     """The tables of what there is."""
     found = {name: measured(folder, name) for name in ARMS}
     lines: list[str] = []
-    for study in (1, 3, 4, 5, 6, 7):
+    for study in (1, 3, 4, 5, 6, 7, 8, 9):
         if study > 1 and not any(found[name] for name, arm in ARMS.items() if arm.study == study):
             continue
         lines += ["", f"Study {study}", ""]
@@ -47,10 +47,19 @@ def report(folder: Path) -> str:
         for name, arm in ARMS.items():
             if (arm.study == study or name == BASE) and found[name]:
                 lines.append(_row(arm.words, found[name], found[arm.beside] or found[BASE]))
-    return "\n".join([*lines, *_sampling_table(folder)])
+    for name in (BASE, LAGGED):
+        lines += _sampling_table(name, found[name])
+    return "\n".join([*lines, *_elastic_table(found)])
 
 
 def _row(words: str, runs: Found, base: Found) -> str:
+    accuracy = statistics.mean(run["class_accuracy"] for run in runs.values())
+    minutes = statistics.median(run["seconds"] for run in runs.values()) / 60
+    return f"| {words} | {len(runs)} | {columns(runs, base)} | {accuracy:.1%} | {minutes:.1f} |"
+
+
+def columns(runs: Found, base: Found) -> str:
+    """Distance and loss of an arm's runs, each with what the rule says of its difference to the base's."""
     seeds = [seed for seed in runs if seed in base]
 
     def loss(run: dict[str, Any]) -> float:
@@ -60,12 +69,30 @@ def _row(words: str, runs: Found, base: Found) -> str:
         return "" if runs is base else verdict([of(runs[seed]) - of(base[seed]) for seed in seeds])
 
     distances, losses = [run["frechet_distance"] for run in runs.values()], [loss(run) for run in runs.values()]
-    accuracy = statistics.mean(run["class_accuracy"] for run in runs.values())
-    minutes = statistics.median(run["seconds"] for run in runs.values()) / 60
     return (
-        f"| {words} | {len(runs)} | {_spread(distances)} | {differences(lambda run: run['frechet_distance'])} | "
-        f"{_spread(losses)} | {differences(loss)} | {accuracy:.1%} | {minutes:.1f} |"
+        f"{_spread(distances)} | {differences(lambda run: run['frechet_distance'])} | "
+        f"{_spread(losses)} | {differences(loss)}"
     )
+
+
+def _elastic_table(found: dict[str, Found]) -> list[str]:
+    """Study 8: the distance of the elastic network by its latents, and that of one made with so many alone."""
+    elastic = found["elastic"]
+    if not elastic:
+        return []
+    lines = ["", "| latents | seeds | elastic | made with so many alone | elastic - alone |", "|---|---|---|---|---|"]
+    for count in (*FEWER, None):
+        alone = found[BASE if count is None else f"latents-{count}"]
+        seeds = [seed for seed in elastic if seed in alone]
+        ours = [
+            (run if count is None else run["by_latents"][str(count)])["frechet_distance"]
+            for run in map(elastic.__getitem__, seeds)
+        ]
+        theirs = [alone[seed]["frechet_distance"] for seed in seeds]
+        if seeds:
+            difference = verdict([one - other for one, other in zip(ours, theirs, strict=True)])
+            lines.append(f"| {count or 'all'} | {len(seeds)} | {_spread(ours)} | {_spread(theirs)} | {difference} |")
+    return lines
 
 
 def _spread(values: list[float]) -> str:
@@ -78,7 +105,11 @@ def measured(folder: Path, arm: str) -> Found:
     if folder.is_file():
         runs = [json.loads(line) for line in folder.read_text().splitlines()]
         return {run["seed"]: run for run in runs if run["arm"] == arm}
-    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}/*/measures.json"))}
+    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}/*/measures.json"))}
+    for path in folder.glob(f"{arm}/*/sampling.json"):
+        ways = json.loads(path.read_text())
+        found[path.parent.name]["sampling"] = {name: way["frechet_distance"] for name, way in ways.items()}
+    return found
 
 
 def keep(folder: Path, path: Path) -> None:
@@ -92,18 +123,25 @@ def keep(folder: Path, path: Path) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
-def sampling(folder: Path) -> dict[str, dict[str, float]]:
-    """Distances by way to sample and seed."""
+def sampling(runs: Found) -> dict[str, dict[str, float]]:
+    """Distances of an arm's runs by way to sample and seed."""
     ways: dict[str, dict[str, float]] = {}
-    for path in sorted(folder.glob(f"{BASE}/*/sampling.json")):
-        for name, run in json.loads(path.read_text()).items():
-            ways.setdefault(name, {})[path.parent.name] = run["frechet_distance"]
+    for seed, run in runs.items():
+        for name, distance in run.get("sampling", {}).items():
+            ways.setdefault(name, {})[seed] = distance
     return ways
 
 
-def _sampling_table(folder: Path) -> list[str]:
-    ways = sampling(folder)
-    lines = ["", "Study 2", "", "| sampler, evaluations | seeds | latents carried | cold | carried - cold |"]
+def _sampling_table(arm: str, runs: Found) -> list[str]:
+    ways = sampling(runs)
+    if not ways:
+        return []
+    lines = [
+        "",
+        f"Study 2: {ARMS[arm].words}",
+        "",
+        "| sampler, evaluations | seeds | latents carried | cold | carried - cold |",
+    ]
     lines += ["|---|---|---|---|---|"]
     for name in dict.fromkeys(name.rpartition(" ")[0] for name in ways):
         carried, cold = ways[f"{name} carried"], ways.get(f"{name} cold", {})
@@ -128,7 +166,7 @@ def draw(folder: Path, path: Path) -> None:
     left.set_yticks(range(len(found)), [ARMS[name].words for name in found])
     left.invert_yaxis()
     left.set(xlabel="Frechet distance (a dot a seed, a bar their mean)", title="Runs")
-    ways = sampling(folder)
+    ways = sampling(found.get(BASE, {}))
     for colour, sampler in zip(COLOURS, dict.fromkeys(name.split()[0] for name in ways), strict=False):
         for latents, line in (("carried", "-o"), ("cold", "--s")):
             steps = [int(name.split()[1]) for name in ways if name.split()[::2] == [sampler, latents]]

@@ -9,6 +9,7 @@ import torch
 from benchmarks.figure_1 import NETWORKS, count, small_networks
 from benchmarks.harness import Bench
 from benchmarks.report import tables
+from benchmarks.training_memory import preset_update
 from benchmarks.transformers import dit, jit
 from benchmarks.unets import Layout
 from rin.costs.operations import cost
@@ -39,6 +40,11 @@ def test_unets_are_as_large_as_published(size):
 def test_transformers_are_as_large_as_published(make, parameters):
     with torch.device("meta"):
         assert round(sum(weight.numel() for weight in make().parameters()) / 1e6) == parameters
+
+
+def test_an_update_is_the_trainers_own(tmp_path):
+    bench = Bench(device=torch.device("cpu"), full=False, path=tmp_path / "unused", seconds=1.0)
+    assert preset_update(bench, "digits", batch=4, recompute=False)() is not None
 
 
 @pytest.mark.parametrize("name", ["DiT-L/2", "JiT-L/16"])

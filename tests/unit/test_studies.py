@@ -14,12 +14,14 @@ import torch
 import rin
 from benchmarks.harness import Bench
 from rin import RIN, Condition
+from rin.data import DataConfig
 from rin.data.preparing import prepare_set
 from rin.data.shard_writing import Preparation
 from rin.experiment import to_dict
+from rin.model_files import read_experiment
 from rin.nn.attention import Attention
 from rin.training import optim
-from studies import arms, queue, report, rivals
+from studies import arms, finetuning, queue, report, rivals
 from tests.unit.models import moved, small
 
 
@@ -122,9 +124,75 @@ def test_the_report_says_what_was_measured(tmp_path):
         report.keep(tmp_path, kept)
     assert len(kept.read_text().splitlines()) == 12
     assert report.measured(kept, "lamb").keys() == {"seed-0", "seed-1", "seed-2"}
-    assert report.report(kept).splitlines() == told.splitlines()[: len(report.report(kept).splitlines())]
+    assert report.report(kept) == told
     report.draw(tmp_path, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_the_report_sets_elastic_networks_beside_those_of_each_size(tmp_path):
+    def measured(arm, seed, distance, **more):
+        run = {
+            "frechet_distance": distance, "held_out_loss": {"0.1": 1.0}, "class_accuracy": 0.5, "seconds": 60, **more,
+        }  # fmt: skip
+        queue_folder = tmp_path / arm / f"seed-{seed}"
+        queue_folder.mkdir(parents=True)
+        (queue_folder / "measures.json").write_text(json.dumps(run))
+
+    for seed in range(2):
+        measured("base", seed, 10.0)
+        measured("latents-3", seed, 12.0)
+        by_latents = {"3": 14.0 + 0.2 * seed, "5": 13.0, "9": 12.0}
+        measured("elastic", seed, 11.0, by_latents={k: {"frechet_distance": v} for k, v in by_latents.items()})
+    told = report.report(tmp_path)
+    assert "| 3 | 2 | 14.1 (sd 0.14) | 12 (sd 0) | worse: +2.1 +- 1.3 |" in told
+    assert "| all | 2 | 11 (sd 0) | 10 (sd 0) | worse: +1 +- 0 |" in told
+    assert "| 5 |" not in told  # no network of 5 latents was made yet
+
+
+def short(base):
+    """A run of 8 updates that is soon over."""
+    training = dataclasses.replace(base.training, num_steps=8, batch_size=8, warmup_steps=2)
+    return dataclasses.replace(base, training=training)
+
+
+def test_a_grown_run_has_its_first_half_with_fewer_latents(tmp_path):
+    prepare_set(Preparation(source="digits", shape=(3, 16, 16)), tmp_path / "set")
+    first = arms.ARMS["grown"].grown_from
+    assert first is not None
+    grown = queue._grown(first, short(arms.small_base(tmp_path / "set", 8)), tmp_path / "first")
+    begun = read_experiment(tmp_path / "first")
+    assert begun is not None
+    assert (begun.model.num_latents, begun.training.num_steps, begun.training.lr_schedule) == (5, 4, "constant")
+    assert (grown.model.num_latents, grown.training.num_steps, grown.training.warmup_steps) == (16, 4, 1)
+    trained = rin.train(grown, tmp_path / "run")
+    kept = rin.load(tmp_path / "first").model.get_parameter("latents")
+    assert len(kept) == 3
+    assert len(trained.model.get_parameter("latents")) == 14
+
+
+def test_fine_tuning_is_beside_training_anew(tmp_path, monkeypatch):
+    prepare_set(Preparation(source="digits", shape=(3, 16, 16)), tmp_path / "set")
+    at_work = queue.Queue.__new__(queue.Queue)  # without its network and reference
+    at_work.scale, at_work.set, at_work.shape = arms.SCALES["cpu-16-300s"], tmp_path / "set", (3, 16, 16)
+    at_work.network = at_work.reference = None  # pyright: ignore[reportAttributeAccessIssue]
+    start = short(arms.equal_time_base(16)(tmp_path / "set", 8))
+    rin.train(start, tmp_path / "start")
+    few = finetuning._three_classes(at_work, "train", tmp_path / "few")
+    assert set(np.load(few / "labels.npy").tolist()) == {0, 1, 2}
+    monkeypatch.setattr(finetuning, "measures_of", lambda *_: {"frechet_distance": 1.0})
+    monkeypatch.setattr(finetuning, "reference_of", lambda *_: (None, None))
+    data = DataConfig(path=str(few), num_held_out=8)
+    task = finetuning.Task(at_work, data, "the same", updates=3)
+    for name, way in finetuning.WAYS.items():
+        task.run(way, tmp_path / "start", 0, tmp_path / "out" / "classes" / name / "seed-0")
+    found = finetuning.found_in(tmp_path / "out")["classes"]
+    assert {name: runs["seed-0"]["updates"] for name, runs in found.items()} == {
+        "anew": 3, "anew-longer": 9, "from-model": 3, "from-model-shorter": 1,
+    }  # fmt: skip
+    begun = {name: read_experiment(tmp_path / "out" / "classes" / name / "seed-0" / "run") for name in finetuning.WAYS}
+    assert [bool(one and one.init_from) for one in begun.values()] == [False, False, True, True]
+    assert all(one and one.model.num_classes == 3 for one in begun.values())
+    assert "| from the model, a third of the updates | 1 | 1 | 1 |" in finetuning.report(tmp_path / "out")
 
 
 def test_ddpms_unet_is_as_large_as_published():
@@ -204,7 +272,7 @@ def test_equal_time_is_as_many_updates_as_fit(tmp_path, monkeypatch):
         assert changed.training.warmup_steps == round(300 / (0.25 * number)) // 10
         assert changed.training.optimiser == ("adamw" if "small" in name else "muon")
     (sides,) = asked
-    assert len(sides) == 10
+    assert len(sides) == 11
     for experiment, network in sides.values():
         assert experiment.model.shape == (3, 16, 16)
         assert sum(weight.numel() for weight in network.parameters()) < 2.1e6

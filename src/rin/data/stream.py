@@ -7,6 +7,7 @@ from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -226,4 +227,9 @@ def joint_batches(
 def _flipped(pictures: Stored, seed: int, step: int, places: Int[Tensor, "b"]) -> Stored:
     """The pictures or clips at some places of a step, about half of them mirrored; a clip's frames alike."""
     mirrored = Chance(seed, step, places.to(pictures.device)).true(Purpose.FLIP, 0.5)
-    return torch.where(mirrored.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
+    if pictures.is_cuda:
+        return torch.where(mirrored.view(-1, *[1] * (pictures.ndim - 1)), pictures.flip(-1), pictures)
+    # by NumPy, whose one thread does not wait for others that are busy decoding
+    flipped, rows = pictures.numpy().copy(), np.flatnonzero(mirrored.numpy())
+    flipped[rows] = flipped[rows][..., ::-1]
+    return torch.from_numpy(flipped)
