@@ -1,0 +1,74 @@
+"""One elastic network at several numbers of latents: distance over operations, and pictures of one seed at each.
+
+    rin sweep MODEL --features F.pt --num 1000 --guidances 2 --num-latents 8 16 32 64
+    python -m benchmarks.elastic MODEL --guidance 2 --out elastic.png
+
+draws what the first command has measured (`sweep.jsonl` beside the weights) at that guidance.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from matplotlib import pyplot
+
+import rin
+from benchmarks.report import COLOURS
+from rin.costs.operations import cost
+from rin.evaluation.sweeping import SWEEP
+from rin.sampling.pictures import grid
+
+
+def main() -> None:
+    """Draws the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a folder with weights and the sweep of them")
+    parser.add_argument("--guidance", type=float, required=True, help="strength that the sweep was made with")
+    parser.add_argument("--seed", type=int, default=0, help="of the pictures")
+    parser.add_argument("--out", type=Path, required=True, help="a picture file")
+    chosen = parser.parse_args()
+    trained = rin.load(chosen.model, device="cpu")
+    measured = by_latents(chosen.model / SWEEP, chosen.guidance)
+    figure, (curve, pictures) = pyplot.subplots(1, 2, figsize=(13, 5.2), layout="constrained", width_ratios=(2, 3))
+    whole = cost(trained.config).operations
+    shares = [cost(trained.config, num_latents).operations / whole for num_latents in measured]
+    curve.plot(shares, list(measured.values()), "o-", color=COLOURS[0])
+    for share, (num_latents, distance) in zip(shares, measured.items(), strict=True):
+        curve.annotate(f"{num_latents}", (share, distance), textcoords="offset points", xytext=(4, 7))
+    curve.set(
+        xlim=(0, 1.08), ylim=(0, 1.25 * max(measured.values())), ylabel="Frechet distance of 1,000 samples",
+        xlabel="operations of a step, as a share of all latents'", title="One set of weights, by its number of latents",
+    )  # fmt: skip
+    curve.grid(alpha=0.3)
+    labels = range(trained.kind.num_classes)
+    rows = [
+        rin.to_pictures(trained.sample(labels, seed=chosen.seed, guidance=chosen.guidance, num_latents=num_latents))
+        for num_latents in measured
+    ]
+    sheet = grid(torch.cat(rows), columns=len(labels))[0]
+    pictures.imshow(sheet.permute(1, 2, 0), interpolation="nearest")
+    height = sheet.shape[1] / len(rows)
+    pictures.set_yticks([height * (row + 0.5) for row in range(len(rows))], [f"{count} latents" for count in measured])
+    pictures.set_xticks([])
+    pictures.set_frame_on(False)
+    pictures.tick_params(length=0)
+    pictures.set_title(f"The same noise with each (seed {chosen.seed})")
+    figure.savefig(chosen.out, dpi=110)
+
+
+def by_latents(path: Path, guidance: float) -> dict[int, float]:
+    """Distance by number of latents, the same in all steps, at that guidance, which is by the class."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    found = {
+        int(row["way"]["num_latents"]): row["frechet_distance"]
+        for row in rows
+        if row["way"]["guidance"] == guidance
+        and row["way"]["num_guide_latents"] is None
+        and (row["way"]["num_latents"] or "").isdigit()
+    }
+    return dict(sorted(found.items()))
+
+
+if __name__ == "__main__":
+    main()
