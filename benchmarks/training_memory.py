@@ -14,7 +14,7 @@ from rin import RIN, Diffusion, ExperimentConfig, preset
 from rin.core.compute import uses_bfloat16
 from rin.costs.operations import cost
 from rin.data import Batch, OpenedData
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.training.trainer import Trainer
 
 BATCHES = {

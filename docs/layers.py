@@ -19,7 +19,7 @@ enforces it. An arrow that others imply is not drawn; the table has all of them.
 
 def layers() -> dict[str, int]:
     """The layer of each part of the package, as pyproject.toml has them, from 0 at the top."""
-    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contract, *_ = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     named = [[name.strip().removeprefix("rin.") for name in layer.split("|")] for layer in contract["layers"]]
     return {part: number for number, layer in enumerate(named) for part in layer}
 

@@ -17,8 +17,8 @@ from benchmarks.harness import machine, versions
 from rin.core.compute import device
 from rin.core.errors import RinError
 from rin.core.files import locked, written_whole
+from rin.data.prepared.shard_writing import Preparation
 from rin.data.preparing import prepare_set
-from rin.data.shard_writing import Preparation
 from rin.evaluation.features import FeatureNetwork, scripted_network
 from rin.evaluation.images import PART, drawn_samples, held_out_loss, measure_samples, reference_of
 from rin.evaluation.reference import Reference

@@ -27,7 +27,7 @@ from rin.core.errors import RinError
 from rin.core.kind import is_set, is_video
 from rin.core.progress import LOGGER
 from rin.core.strict_json import read_json
-from rin.data.encoded import listed
+from rin.data.files.encoded import listed
 from rin.experiment import ExperimentConfig
 from rin.nn import RINConfig
 from rin.trained_model import TrainedModel, load

@@ -16,8 +16,8 @@ from rin.core.launch import processes
 from rin.core.names import not_text
 from rin.core.progress import LOGGER
 from rin.data import OpenedData, Source, how_cut, open_source, with_whole_paths
-from rin.data.encoded import listed
-from rin.data.identity import changed_names, changes
+from rin.data.files.encoded import listed
+from rin.data.files.identity import changed_names, changes
 from rin.data.source import MapStyle
 from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, differences, to_dict

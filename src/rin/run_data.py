@@ -8,9 +8,9 @@ from rin.core.errors import RinError
 from rin.core.text_encoders import encoder_width, whole_path
 from rin.data import MediaSet, OpenedData, Source, open_data
 from rin.data.degrading import parse_degrade
-from rin.data.embedding import Embeddings, embeddings_in
-from rin.data.identity import DataIdentity, changes
+from rin.data.files.identity import DataIdentity, changes
 from rin.data.opening import open_held_out
+from rin.data.prepared.embedding import Embeddings, embeddings_in
 from rin.experiment import ExperimentConfig, from_dict
 from rin.model_files import NETWORK, read_config, read_experiment
 from rin.nn import RINConfig

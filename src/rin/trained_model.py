@@ -20,7 +20,7 @@ from rin.core.files import check_writable, is_probe, save_tensors, written_whole
 from rin.core.progress import LOGGER
 from rin.core.values import PICTURES, Values
 from rin.data import DataConfig
-from rin.data.config import ClipsConfig
+from rin.data.decoding.videos import ClipsConfig
 from rin.diffusion import Diffusion, DiffusionConfig
 from rin.experiment import from_dict, to_dict
 from rin.model_files import (

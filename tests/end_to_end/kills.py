@@ -10,7 +10,7 @@ from pathlib import Path
 from rin import cli
 from rin.core import files
 from rin.data import preparing
-from rin.data.encoded import Encoded
+from rin.data.files.encoded import Encoded
 
 
 def die():

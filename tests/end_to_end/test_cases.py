@@ -14,9 +14,8 @@ from PIL import Image, TiffImagePlugin
 import rin as library
 from rin import DataConfig, RinError, open_data
 from rin.data import decode
-from rin.data.config import ClipsConfig
-from rin.data.cutting import cut
-from rin.data.videos import look_into
+from rin.data.decoding.cutting import cut
+from rin.data.decoding.videos import ClipsConfig, look_into
 from tests.end_to_end.commands import TINY, assert_one_line, files, rin
 from tests.end_to_end.test_evaluate import network
 

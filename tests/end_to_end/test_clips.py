@@ -14,8 +14,8 @@ from rin.cli import main
 from rin.core.errors import RinError
 from rin.core.pixels import to_pictures
 from rin.data import DataConfig, open_data
-from rin.data.config import ClipsConfig
-from rin.data.media_sets import MediaInMemory
+from rin.data.decoding.videos import ClipsConfig
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.evaluation.features import feature_network
 from rin.evaluation.reference import measure_reference
 from rin.evaluation.video_distance import clips_to_measure_against, frechet_video_distance

@@ -8,7 +8,7 @@ ENCODERS = "tests/unit/test_text_encoders.py::"
 MUTANTS = [
     Mutant(
         "holes-by-steps-of-a-stream",
-        "data/stream.py",
+        "data/feeding/stream.py",
         "degradation(pictures, Chance(seed, step, places))",
         "degradation(pictures, Chance(seed, step - first_step, places))",
         "a hole is a function of (seed, step, place), also of a run that was stopped",
@@ -16,7 +16,7 @@ MUTANTS = [
     ),
     Mutant(
         "classes-of-other-examples",
-        "data/arrays.py",
+        "data/files/arrays.py",
         "return torch.from_numpy(taken), self.labels[index]",
         "return torch.from_numpy(taken), self.labels[rows]",
         "an example keeps its class when some are held out",
@@ -66,7 +66,7 @@ MUTANTS = [
     ),
     Mutant(
         "pairs-by-their-places",
-        "data/pairs.py",
+        "data/files/pairs.py",
         "rows = {row: theirs_by_key[key] for key, row in places.items()}",
         "rows = dict(zip(places.values(), theirs_by_key.values()))",
         "a picture is drawn from the one of its own name",
@@ -74,7 +74,7 @@ MUTANTS = [
     ),
     Mutant(
         "embeddings-of-other-captions",
-        "data/embedding.py",
+        "data/prepared/embedding.py",
         "np.array([rows[name] for name in names], np.int64)",
         "np.arange(len(names))",
         "a label stands for the embedding of its own caption",

@@ -13,7 +13,7 @@ from rin.cli.sample import parse_classes
 from rin.core.errors import StoppedError
 from rin.core.kind import Kind
 from rin.core.texts import byte_tokens, text_bytes
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.evaluation.captions import describe_captions, measured_captions
 from rin.nn.size import num_parameters
 from rin.toys.captions import RELATIONS, draw_scenes, is_shown, scenes

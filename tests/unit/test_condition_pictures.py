@@ -15,7 +15,7 @@ from rin.core.pixels import to_pictures
 from rin.core.seeds import Chance
 from rin.data import OpenedData
 from rin.data.degrading import downscaled, parse_degrade
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.evaluation.restored import bicubic, measured_restored, psnr
 from rin.experiment import ExperimentConfig
 from rin.run_data import with_condition

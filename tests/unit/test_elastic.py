@@ -11,7 +11,7 @@ from rin import RIN, Condition, Diffusion, RinError, preset
 from rin.core.seeds import Purpose, choice
 from rin.costs.operations import cost, update_operations
 from rin.data import Batch, OpenedData
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.diffusion import DiffusionConfig
 from rin.diffusion.latent_counts import latents_at, parse_num_latents
 from rin.diffusion.samplers import noise_levels

@@ -13,7 +13,8 @@ from rin import DiffusionConfig, RinError, TrainedModel, TrainingConfig, load, s
 from rin.cli import main
 from rin.cli.sample import parse_classes
 from rin.core.errors import unknown
-from rin.data.config import ClipsConfig, DataConfig, MovingShapesConfig
+from rin.data.config import DataConfig, MovingShapesConfig
+from rin.data.decoding.videos import ClipsConfig
 from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, to_dict
 from rin.model_files import write_config

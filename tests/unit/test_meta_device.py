@@ -11,7 +11,7 @@ import torch
 
 from rin import RIN, Condition, Diffusion, preset
 from rin.data import Batch, OpenedData
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.presets import preset_names
 from rin.training.trainer import Trainer
 

@@ -12,7 +12,7 @@ from rin import Diffusion, DiffusionConfig, RinError
 from rin.cli import main
 from rin.data import OpenedData
 from rin.data.config import DataConfig
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.evaluation.videos import check_pictures
 from rin.experiment import ExperimentConfig, to_dict
 from rin.training.config import TrainingConfig

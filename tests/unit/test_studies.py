@@ -15,8 +15,8 @@ import rin
 from benchmarks.harness import Bench
 from rin import RIN, Condition
 from rin.data import DataConfig
+from rin.data.prepared.shard_writing import Preparation
 from rin.data.preparing import prepare_set
-from rin.data.shard_writing import Preparation
 from rin.experiment import to_dict
 from rin.model_files import read_experiment
 from rin.nn.attention import Attention

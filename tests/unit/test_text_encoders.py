@@ -16,8 +16,8 @@ from rin import DataConfig, RinError, open_data
 from rin.core import text_encoders
 from rin.core.text_encoders import text_encoder
 from rin.core.texts import EmbeddedCaptions
-from rin.data import embedding
-from rin.data.embedding import read_embeddings
+from rin.data.prepared import embedding
+from rin.data.prepared.embedding import read_embeddings
 from rin.data.preparing import Preparation, prepare_set
 from rin.training import checkpoint
 from tests.unit.models import short_run, small, weights_of
@@ -324,7 +324,7 @@ def test_damaged_embeddings_are_one_line(pictures, encoder, tmp_path, damage):
 
 
 def test_more_captions_than_a_set_keeps_are_refused_before_any_work(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("rin.data.sources._MOST_CAPTIONS", 100)
+    monkeypatch.setattr("rin.data.prepared_from._MOST_CAPTIONS", 100)
     with pytest.raises(RinError, match="has 5 captions of 0 MiB, and a set keeps"):
         prepared(pictures, tmp_path / "set")
     assert not (tmp_path / "set").exists()

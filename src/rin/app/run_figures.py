@@ -10,7 +10,7 @@ from PIL import Image
 from rin.app.opened import Opened
 from rin.core.kind import is_set
 from rin.costs.operations import cost
-from rin.data.decoding import open_upright
+from rin.data.decoding.pictures import open_upright
 from rin.model_files import read_experiment
 from rin.training.logging import LOG, read_log
 from rin.training.run_state import is_run, run_state

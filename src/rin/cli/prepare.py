@@ -9,7 +9,7 @@ import tyro
 
 from rin.cli.arguments import parse, quoted
 from rin.core.errors import RinError
-from rin.data.config import ClipsConfig
+from rin.data.decoding.videos import ClipsConfig
 from rin.data.preparing import Preparation, prepare_set
 
 

@@ -16,7 +16,7 @@ from rin.core.launch import processes
 from rin.core.pixels import to_floats
 from rin.core.progress import LOGGER
 from rin.core.shapes import Examples
-from rin.data.folders import picture_files
+from rin.data.files.folders import picture_files
 from rin.evaluation.sweeping import CHOSEN, SWEEP, best_within
 from rin.evaluation.videos import check_pictures, held_out_frames, last_frames
 from rin.model_files import model_folder

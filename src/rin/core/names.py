@@ -1,8 +1,10 @@
 """Names that come from outside: fit to be printed, and fit to be the names of files."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
@@ -23,9 +25,9 @@ _MOST_BYTES = 120
 """Of a file's name in UTF-8; encrypted file systems take 143."""
 
 
-def printable(text: str) -> str:
-    """A text as it can be printed, on one line: what would steer a terminal, or is no text, is escaped."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+def printable(text: str | Path) -> str:
+    """A text or a path as it can be printed, on one line: what would steer a terminal, or is no text, is escaped."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), os.fspath(text))
 
 
 def not_text(name: str) -> bool:

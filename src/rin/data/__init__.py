@@ -2,13 +2,14 @@
 
 from rin.core.pixels import to_floats, to_pictures
 from rin.data.config import DataConfig
-from rin.data.decoding import decode
+from rin.data.decoding.pictures import decode
 from rin.data.degrading import held_out_degraded
-from rin.data.media_sets import MediaSet, on_device
-from rin.data.opening import OpenedData, open_data, with_whole_paths
+from rin.data.feeding.media_sets import MediaSet, on_device
+from rin.data.feeding.opened_data import OpenedData
+from rin.data.feeding.stream import Batch, Order, batches, joint_batches
+from rin.data.opening import open_data, with_whole_paths
 from rin.data.source import Source, open_source
 from rin.data.splits import how_cut
-from rin.data.stream import Batch, Order, batches, joint_batches
 
 __all__ = [
     "Batch",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from rin.core.configs import changeable, check_fields
 from rin.core.errors import RinError
 from rin.core.seeds import check_seed
+from rin.data.decoding.videos import ClipsConfig
 from rin.data.degrading import parse_degrade
 
 BUILT_IN = {
@@ -16,45 +17,8 @@ BUILT_IN = {
 }
 """The sets that need no path, and the modules that make them."""
 
-_HIGHEST_RATE = 1000
-"""Frames a second, of fast cameras; far more would give clips of one frame shown again and again."""
-
 _MOST_CLIPS = 100_000_000
 """Generated clips: their numbers alone take most of a gigabyte."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipsConfig:
-    """How videos are cut into clips of a model's length.
-
-    Raises:
-        RinError: a field has a value that means nothing.
-    """
-
-    rate: float = 0.0
-    """Frames a second that videos are read at, each frame the one that is shown at that time; 0 is a video's own
-    average rate, as its file tells it."""
-
-    stride: int = 1
-    """A clip takes one of so many of these frames."""
-
-    start: int = 0
-    """Frames of a video that come before its first clip."""
-
-    every: int = 0
-    """Frames from the beginning of one clip of a video to that of the next; 0 is a clip's own length."""
-
-    def __post_init__(self) -> None:
-        check_fields(self, "clips")
-        if not 0 <= self.rate <= _HIGHEST_RATE:
-            raise RinError(
-                f"clips.rate is {self.rate}: give frames a second, {_HIGHEST_RATE} at most, or 0 for each video's own"
-            )
-        if self.stride < 1:
-            raise RinError(f"clips.stride is {self.stride}: give 1 to take every frame, or more")
-        for name in ("start", "every"):
-            if getattr(self, name) < 0:
-                raise RinError(f"clips.{name} is {getattr(self, name)}: give 0 or more frames")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from rin.core.errors import RinError
 from rin.core.kind import is_image, is_signal
 from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Stored
-from rin.data.decoding import Shape
+from rin.data.decoding.pictures import Shape
 
 WAYS = '"downscale N", as in "downscale 4", "grey", "mask free-form" or "pair"'
 """How pictures can be degraded, in words."""

@@ -2,21 +2,21 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from rin.core.errors import RinError
-from rin.core.kind import Kind
-from rin.core.texts import EmbeddedCaptions
+from rin.core.names import printable
 from rin.core.values import PICTURES, Values
-from rin.data.arrays import ArrayMedia, kept_in_memory
 from rin.data.config import BUILT_IN, DataConfig
-from rin.data.decoding import Shape, printable
-from rin.data.deep_pictures import values_at_16_bits
-from rin.data.embedding import read_embeddings
-from rin.data.encoded import (
+from rin.data.decoding.deep_pictures import values_at_16_bits
+from rin.data.decoding.pictures import Shape
+from rin.data.feeding.media_sets import MediaInMemory, MediaSet, open_media
+from rin.data.feeding.opened_data import OpenedData
+from rin.data.files.arrays import ArrayMedia
+from rin.data.files.encoded import (
     Encoded,
     cut_held_out,
     listed,
@@ -25,60 +25,11 @@ from rin.data.encoded import (
     of_the_same_classes,
     sample_held_out,
 )
-from rin.data.identity import DataIdentity, identity_of
-from rin.data.media_sets import MediaSet, open_media
-from rin.data.pairs import conditions_config, paired_splits
-from rin.data.prepared import PreparedMedia, check_takes
+from rin.data.files.identity import DataIdentity, identity_of
+from rin.data.files.pairs import conditions_config, paired_splits
+from rin.data.prepared.embedding import read_embeddings
+from rin.data.prepared.reading import PreparedMedia, check_takes
 from rin.data.splits import NoColumnsError, open_splits
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenedData:
-    """The sets of a run, which share no picture."""
-
-    training: MediaSet
-    """The pictures to train on."""
-
-    held_out: MediaSet
-    """The pictures to measure on; none if the set is too small or none are asked for."""
-
-    pictures: MediaSet | None = None
-    """What a model of clips also learns from, as clips of one frame."""
-
-    pictures_rate: float = 0.0
-    """The share of the updates that are on these."""
-
-    identity: DataIdentity | None = None
-    """What tells these sets from others; None for sets that come from no source."""
-
-    values: Values = PICTURES
-    """What the numbers of the examples mean."""
-
-    notes: tuple[str, ...] = ()
-    """What the sources hold and is not used, and why: a line each."""
-
-    degrade: str = ""
-    """How the pictures that a model draws from are made of its examples, see `DataConfig`."""
-
-    num_workers: int | None = None
-    """Processes that make the examples that are not in memory; None is one a core, 0 a thread."""
-
-    has_captions: bool = False
-    """Whether the names of the classes are captions."""
-
-    embedded: EmbeddedCaptions | None = None
-    """What labels stand for, where the data has embeddings of that."""
-
-    def with_captions(self, kind: Kind, device: torch.device | None = None) -> Kind:
-        """A model's kind that knows what the labels of these data stand for, if that is captions or embeddings.
-
-        Raises:
-            RinError: a caption is longer than the model reads, or its text encoder cannot be opened.
-        """
-        known = self.embedded
-        if known is None or (kind.text_encoder, kind.num_condition_tokens) != (known.encoder, known.mask.shape[1]):
-            return kind.reading(self.training.class_names, device)
-        return replace(kind, captions=known)
 
 
 def open_data(config: DataConfig, shape: Shape) -> OpenedData:
@@ -91,7 +42,7 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         RinError: there is no such set or split, nothing in it, a picture cannot be read (unless such pictures are
             skipped), or the shape is not possible.
     """
-    training, held_out, pictures = _opened(config, shape)
+    training, held_out, pictures = opened = _opened(config, shape)
     if config.degrade == "pair" and not isinstance(training, ArrayMedia):
         raise RinError(
             f"data.degrade is 'pair', for arrays of twice the channels, and {printable(config.path)} holds "
@@ -104,10 +55,10 @@ def open_data(config: DataConfig, shape: Shape) -> OpenedData:
         held_out=_at_shape(held_out, shape, config),
         pictures=None if pictures is None else _at_shape(pictures, (shape[0], *shape[2:]), config),
         pictures_rate=config.pictures_rate if pictures else 0.0,
-        identity=identity_of(training, held_out, pictures),
+        identity=identity_of(*opened),
         values=_values_of(training, config),
         notes=notes_of(
-            [training, held_out, *([] if pictures is None else [pictures])],
+            [encoded for encoded in opened if encoded is not None],
             "caption" if _has_captions(training, config) else "class",
         ),
         degrade=config.condition_by,
@@ -179,11 +130,20 @@ def _pictures_beside(config: DataConfig, shape: Shape, class_names: tuple[str, .
 def _at_shape(split: Encoded, shape: Shape, config: DataConfig) -> MediaSet:
     """The pictures of a split at the shape of a model, which those of a prepared one must have."""
     if isinstance(split, ArrayMedia):
-        return kept_in_memory(split, config.memory_gib)
+        return _kept_in_memory(split, config.memory_gib)
     if isinstance(split, PreparedMedia):
         check_takes(split, shape)
         return split
     return open_media(split, shape, config.skip_broken, config.memory_gib, config.num_workers)
+
+
+def _kept_in_memory(media: ArrayMedia, memory_gib: float) -> ArrayMedia | MediaInMemory:
+    """The examples in memory if they fit into `memory_gib` as the model takes them; read in place otherwise."""
+    bytes_each = media.array[:1].size * (1 if media.values == PICTURES else 4)
+    if len(media) * bytes_each > memory_gib * 2**30:
+        return media
+    x, labels = media.get(torch.arange(len(media)))
+    return MediaInMemory(x, labels, media.class_names)
 
 
 def _open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Encoded]]:

@@ -6,10 +6,8 @@ is the last file of all.
 """
 
 import math
-import os
 import re
 from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +15,12 @@ from typing import Any
 
 from rin.core.errors import RinError
 from rin.core.files import LOCK, UNFINISHED, flush_folder, locked
+from rin.core.names import printable
 from rin.core.progress import progress_bar
-from rin.data.decoding import Shape, check_shape, printable
-from rin.data.embedding import embed
-from rin.data.prepared import BEGUN, FORMAT_VERSION, SET, is_prepared, read_json, read_set, size_text
-from rin.data.shard_writing import (
+from rin.data.decoding.pictures import Shape, check_shape
+from rin.data.prepared.embedding import embed
+from rin.data.prepared.reading import BEGUN, FORMAT_VERSION, SET, is_prepared, read_json, read_set, size_text
+from rin.data.prepared.shard_writing import (
     Preparation,
     Shard,
     ShardRecord,
@@ -30,8 +29,8 @@ from rin.data.shard_writing import (
     write_json,
     write_shard,
 )
-from rin.data.shards import check_shard
-from rin.data.sources import Source, open_source
+from rin.data.prepared.shards import check_shard
+from rin.data.prepared_from import Source, open_source
 
 MAX_PICTURES, MAX_BYTES = 4096, 256 * 2**20
 """Of a shard: its pictures are all in memory while it is made."""
@@ -68,7 +67,8 @@ def prepare_set(preparation: Preparation, folder: Path) -> Prepared:
     shape = preparation.shape
     _check_reasonable(shape)
     source = open_source(preparation)
-    _check_place(folder, source)
+    if source.folder is not None and source.folder in folder.resolve().parents:  # the set would change its own source
+        raise RinError(f"{printable(folder)} lies in the source, {printable(source.folder)}: give a folder outside it")
     settings = source.settings | {"pictures_a_shard": max(1, min(MAX_PICTURES, MAX_BYTES // math.prod(shape)))}
     with _alone(folder):
         was_finished = _claim(folder, settings)
@@ -103,16 +103,6 @@ def _check_reasonable(shape: Shape) -> None:
         raise RinError(f"--size {size}: a set's pictures have at most {_MAX_SIDE} pixels a side")
     if frames and math.prod(shape) > MAX_BYTES:
         raise RinError(f"--size {size} --frames {frames[0]}: a set's clips take at most {MAX_BYTES >> 20} MiB each")
-
-
-def _check_place(folder: Path, source: Source) -> None:
-    """Refuses a folder that is a part of its own source, which would be another one when the set is there.
-
-    Raises:
-        RinError: it is.
-    """
-    if source.folder is not None and source.folder in folder.resolve().parents:
-        raise RinError(f"{printable(folder)} lies in the source, {printable(source.folder)}: give a folder outside it")
 
 
 @contextmanager
@@ -210,8 +200,7 @@ def _repair(splits: Mapping[str, list[Shard]], folder: Path, preparation: Prepar
     ]
     with progress_bar("repairing", sum(len(shard.places) for shard in damaged)) as bar:
         for shard in damaged:
-            with ThreadPoolExecutor(os.cpu_count(), "rin-prepare") as threads:
-                record = write_shard(shard, preparation, threads, bar)
+            record = write_shard(shard, preparation, bar)
             if record.num_pictures != counts[shard.folder.name][shard.number]:
                 raise _another(folder)
     return bool(damaged)
@@ -249,9 +238,8 @@ def _write_shards(splits: Mapping[str, list[Shard]], preparation: Preparation) -
     done = sum(len(shard.places) for shard, record in every if record is not None)
     with progress_bar("preparing", sum(len(shard.places) for shard, _ in every), done) as bar:
         for name, shards in splits.items():
-            with ThreadPoolExecutor(os.cpu_count(), "rin-prepare") as threads:
-                found[name] = [
-                    record or write_shard(shard, preparation, threads, bar)
-                    for shard, record in zip(shards, found[name], strict=True)
-                ]
+            found[name] = [
+                record or write_shard(shard, preparation, bar)
+                for shard, record in zip(shards, found[name], strict=True)
+            ]
     return {name: [record for record in records if record is not None] for name, records in found.items()}

@@ -22,12 +22,11 @@ from rin.core.seeds import permutation
 from rin.core.shapes import Labels, Stored
 from rin.core.texts import EmbeddedCaptions
 from rin.core.values import NUMBERS, PICTURES, OutOfRangeError, Values, values_of
-from rin.data.decoding import Shape, fitted, in_channels
-from rin.data.deep_grey import ValueRange, in_eight_bits, is_deep_grey
-from rin.data.encoded import HELD_OUT_SEED, listed
-from rin.data.identity import DataIdentity, digest_of
-from rin.data.media_sets import NothingBroken
-from rin.data.opening import OpenedData
+from rin.data.decoding.deep_grey import ValueRange, in_eight_bits, is_deep_grey
+from rin.data.decoding.pictures import Shape, fitted, in_channels
+from rin.data.feeding.opened_data import OpenedData
+from rin.data.files.encoded import HELD_OUT_SEED, NothingBroken, listed
+from rin.data.files.identity import DataIdentity, digest_of
 
 _LARGEST_SENT = 64 * 2**20
 """Bytes of a data set of one's own that workers are sent; one that is larger is in memory, and needs none."""

@@ -1,5 +1,6 @@
 """A configuration's source: which kind it is, and its splits, each to be opened by a call."""
 
+import importlib
 import os
 import re
 from collections.abc import Callable
@@ -9,23 +10,23 @@ from pathlib import Path
 
 from rin.core.errors import RinError
 from rin.core.kind import is_set, is_video
-from rin.data.arrays import are_arrays, open_arrays
-from rin.data.built_in import open_built_in
-from rin.data.config import BUILT_IN, ClipsConfig, DataConfig
-from rin.data.decoding import BrokenMediaError, Footage, Shape, Source, check_shape, printable
-from rin.data.deep_pictures import is_deep_file
-from rin.data.encoded import Encoded, FileKind
-from rin.data.folders import PICTURE_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, files_in, of_other_kinds, open_folder
-from rin.data.prepared import cut_by, is_prepared, open_split, read_set
-from rin.data.sequences import are_sequences, check_cut_of_sequences, open_sequences
-from rin.data.streaming import streamed_splits
-from rin.data.tables import open_dataset, open_hub, open_parquet, parquet_splits
-from rin.data.tars import open_tars
-from rin.data.video_sets import all_clips, first_clips
+from rin.core.names import printable
+from rin.data.config import BUILT_IN, DataConfig
+from rin.data.decoding.deep_pictures import depth_of
+from rin.data.decoding.pictures import BrokenMediaError, Footage, Shape, Source, check_shape
+from rin.data.decoding.videos import ClipsConfig
+from rin.data.files.arrays import are_arrays, open_arrays
+from rin.data.files.encoded import Encoded, FileKind
+from rin.data.files.folders import PICTURE_SUFFIXES, SUFFIXES, VIDEO_SUFFIXES, contents_of, of_other_kinds, open_folder
+from rin.data.files.sequences import are_sequences, check_cut_of_sequences, open_sequences
+from rin.data.files.streaming import streamed_splits
+from rin.data.files.tables import open_dataset, open_hub, open_parquet, parquet_splits
+from rin.data.files.tars import open_tars
+from rin.data.files.video_sets import all_clips, first_clips
+from rin.data.prepared.reading import cut_by, is_prepared, open_split, read_set
 
 _COMPRESSED_TAR = re.compile(r"\.(tgz|tar\.(gz|bz2|xz|zst|lzma))$")
 _TAKES_CLIPS = "clips of several frames are wanted"
-_TAKES_PICTURES = "pictures are wanted"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -41,9 +42,8 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
     """
     path = Path(os.path.expanduser(config.path))
     is_prepared_set = os.path.isdir(path) and is_prepared(path)
-    if config.bits != 8 and (
-        config.path in BUILT_IN or is_prepared_set or is_video(shape) or are_arrays(config.path) or config.pictures_path
-    ):
+    is_ready_made = config.path in BUILT_IN or is_prepared_set
+    if config.bits != 8 and (is_ready_made or is_video(shape) or are_arrays(config.path) or config.pictures_path):
         raise RinError(
             f"data.bits is for pictures that are decoded: arrays keep their own, and prepared sets, clips and what is "
             f"built in have 8: leave it out for {printable(config.path)}"
@@ -57,21 +57,18 @@ def open_splits(config: DataConfig, shape: Shape) -> dict[str, Callable[[], Enco
         )
     if not is_set(shape):
         check_shape(shape, any_channels=True)
-    if (
-        config.value_range
-        and not config.pictures_path
-        and (config.path in BUILT_IN or is_prepared_set or is_video(shape))
-    ):
+    if config.value_range and not config.pictures_path and (is_ready_made or is_video(shape)):
         raise RinError(
             f"data.value_range is for pictures that are decoded, and {printable(config.path)} has 8 bits: leave it out"
         )
-    if config.column and (config.path in BUILT_IN or is_prepared_set):
+    if config.column and is_ready_made:
         raise _no_columns(config)
-    if config.captions and (config.path in BUILT_IN or is_prepared_set or config.stream):
+    if config.captions and (is_ready_made or config.stream):
         what = "a streamed set is read without them" if config.stream else f"{printable(config.path)} has its own"
         raise RinError(f"data.captions is {config.captions!r}, and {what}: leave it out")
     if config.path in BUILT_IN:
-        return {config.split: partial(open_built_in, config, shape)}
+        # what makes them stands above this package, as a data set of one's own would, and is imported by name
+        return {config.split: lambda: importlib.import_module(BUILT_IN[config.path]).open_set(config, shape)}
     if is_prepared_set:
         stored = read_set(path)
         how_cut(config)  # nothing can be cut in another way any more
@@ -141,7 +138,7 @@ def _note_of(first: Source, name: str, config: DataConfig) -> str:
     Raises:
         BrokenMediaError: it cannot be opened.
     """
-    is_grey, is_deep = is_deep_file(first, colour=False), is_deep_file(first, colour=True)
+    is_grey, is_deep = depth_of(first)
     if config.bits == 16 and not is_deep:
         return f"data.bits is 16, and {name} has no more than 8"
     if config.bits == 8 and config.value_range and not is_grey:
@@ -181,7 +178,7 @@ def _splits_of_file(path: Path, config: DataConfig, kind: FileKind) -> dict[str,
 
 
 def _splits_of_folder(folder: Path, config: DataConfig, kind: FileKind) -> dict[str, Callable[[], Encoded]]:
-    files = files_in(folder)
+    files = contents_of(folder).files
     parquet = [file for file in files if file.suffix.lower() == ".parquet"]
     tars = [file for file in files if file.suffix.lower() == ".tar"]
     compressed = [file for file in files if _COMPRESSED_TAR.search(file.name.lower())]
@@ -239,8 +236,8 @@ def _refuse_the_other_kind(folder: Path, files: list[Path], kind: FileKind) -> N
     endings = {file.suffix.lower() for file in files}
     if kind == "picture" and endings & VIDEO_SUFFIXES:
         raise RinError(
-            f"{printable(folder)} holds videos, and {_TAKES_PICTURES}: give a folder of pictures, or channels, frames, "
-            "height and width to --model.shape (rin prepare: --frames)"
+            f"{printable(folder)} holds videos, and pictures are wanted: give a folder of pictures, or channels, "
+            "frames, height and width to --model.shape (rin prepare: --frames)"
         )
     if kind == "video" and endings & PICTURE_SUFFIXES:
         raise RinError(

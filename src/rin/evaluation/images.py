@@ -17,11 +17,11 @@ from rin.core.pixels import to_pictures
 from rin.core.progress import LOGGER
 from rin.core.shapes import Pictures
 from rin.data import DataConfig, MediaSet, open_data
-from rin.data.arrays import are_arrays
 from rin.data.config import BUILT_IN
-from rin.data.media_sets import in_turn
-from rin.data.prepared import is_prepared
-from rin.data.workers import Asked
+from rin.data.feeding.media_sets import in_turn
+from rin.data.feeding.workers import Asked
+from rin.data.files.arrays import are_arrays
+from rin.data.prepared.reading import is_prepared
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.kept_samples import Labelled, claim, part_of, read_part
 from rin.evaluation.quality import PictureMeasures

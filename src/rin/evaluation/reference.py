@@ -21,8 +21,8 @@ from rin.core.pixels import to_pictures
 from rin.core.progress import progress_bar
 from rin.core.strict_json import parse_json
 from rin.data import MediaSet
-from rin.data.media_sets import in_turn
-from rin.data.workers import Asked
+from rin.data.feeding.media_sets import in_turn
+from rin.data.feeding.workers import Asked
 from rin.evaluation.borders import PixelSteps
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import FeatureStatistics

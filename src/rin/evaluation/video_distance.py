@@ -13,10 +13,10 @@ from rin.core.pixels import to_floats, to_pictures
 from rin.core.progress import LOGGER
 from rin.core.shapes import Clips, Labels, Stored
 from rin.data import DataConfig, MediaSet, open_data
-from rin.data.arrays import are_arrays
 from rin.data.config import BUILT_IN
-from rin.data.media_sets import MediaInMemory
-from rin.data.prepared import is_prepared
+from rin.data.feeding.media_sets import MediaInMemory
+from rin.data.files.arrays import are_arrays
+from rin.data.prepared.reading import is_prepared
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import feature_statistics, frechet_distance
 from rin.evaluation.reference import Reference, measure_reference, read_reference

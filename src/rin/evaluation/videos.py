@@ -12,10 +12,10 @@ from rin.core.errors import RinError
 from rin.core.pixels import to_floats, to_pictures
 from rin.core.progress import LOGGER
 from rin.core.shapes import Clips
-from rin.data.cutting import cut
-from rin.data.decoding import BrokenMediaError
-from rin.data.media_sets import MediaSet
-from rin.data.videos import look_into
+from rin.data.decoding.cutting import cut
+from rin.data.decoding.pictures import BrokenMediaError
+from rin.data.decoding.videos import look_into
+from rin.data.feeding.media_sets import MediaSet
 from rin.experiment import ExperimentConfig
 from rin.model_files import read_experiment
 from rin.run_data import held_out_of

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from rin.core.errors import RinError
 from rin.core.kind import Kind
+from rin.core.names import printable
 from rin.core.pixels import to_floats
 from rin.core.shapes import Examples
-from rin.data.decoding import open_upright, printable
+from rin.data.decoding.pictures import open_upright
 from rin.diffusion.checks import check_data
 
 PictureLike = str | os.PathLike[str] | Image.Image | Tensor

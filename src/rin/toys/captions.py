@@ -15,10 +15,10 @@ from numpy import ndarray
 from rin.core.errors import RinError
 from rin.core.kind import is_image
 from rin.core.values import PICTURES
-from rin.data.arrays import array_media
 from rin.data.config import DataConfig
-from rin.data.decoding import Shape
-from rin.data.encoded import Encoded
+from rin.data.decoding.pictures import Shape
+from rin.data.files.arrays import array_media
+from rin.data.files.encoded import Encoded
 from rin.toys.moving_shapes import COLOURS, GROUND, KINDS, covered
 
 COLOUR_NAMES = ("red", "green", "blue", "cyan", "magenta", "yellow")

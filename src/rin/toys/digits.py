@@ -8,8 +8,8 @@ import torch
 from rin.core.errors import RinError
 from rin.core.kind import is_set, is_video
 from rin.data.config import DataConfig
-from rin.data.decoding import Shape
-from rin.data.encoded import Encoded
+from rin.data.decoding.pictures import Shape
+from rin.data.files.encoded import Encoded
 
 
 def open_set(config: DataConfig, shape: Shape) -> Encoded:  # noqa: ARG001 (every built-in set is opened so)

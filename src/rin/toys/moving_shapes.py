@@ -19,8 +19,8 @@ from numpy import ndarray
 from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose
 from rin.data.config import DataConfig, MovingShapesConfig
-from rin.data.decoding import Clip, Footage, Shape
-from rin.data.encoded import Encoded
+from rin.data.decoding.pictures import Clip, Footage, Shape
+from rin.data.files.encoded import Encoded
 
 GROUND = (128, 128, 128)
 """The colour of the plain ground: as far from every colour of a shape as can be."""

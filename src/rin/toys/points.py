@@ -9,10 +9,10 @@ from numpy import ndarray
 from rin.core.errors import RinError
 from rin.core.kind import is_set
 from rin.core.values import FLOATS
-from rin.data.arrays import array_media
 from rin.data.config import DataConfig
-from rin.data.decoding import Shape
-from rin.data.encoded import Encoded
+from rin.data.decoding.pictures import Shape
+from rin.data.files.arrays import array_media
+from rin.data.files.encoded import Encoded
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
 """The classes."""

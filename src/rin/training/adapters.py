@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rin.core.errors import RinError
-from rin.data.encoded import listed
+from rin.data.files.encoded import listed
 
 ALPHA = 16.0
 """Over the rank, what a change is scaled by. It is no option: under Adam it is tuned by tuning the learning rate (Hu et

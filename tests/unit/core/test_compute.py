@@ -10,7 +10,7 @@ from rin.core import compute
 from rin.core.compute import autocast_to, compiled, compiles, uses_bfloat16
 from rin.core.errors import RinError
 from rin.data import on_device
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -11,7 +11,7 @@ from rin import RinError, save
 from rin.core.errors import StoppedError, unknown
 from rin.core.names import file_names, printable
 from rin.core.progress import LOGGER
-from rin.data.folders import open_folder
+from rin.data.files.folders import open_folder
 
 HARMLESS = ["cat", "Abyssinian cat", "köttur", "猫", "tench, Tinca tinca", "n01440764", "a.b", "-1", "👩‍🔬"]
 

@@ -9,7 +9,7 @@ import torch
 import rin
 from rin import DataConfig, RinError, open_data
 from rin.core.values import PICTURES, Values
-from rin.data.arrays import are_arrays
+from rin.data.files.arrays import are_arrays
 from rin.evaluation.sets import describe_sets, measured_sets
 
 CHANCE = np.random.default_rng(0)

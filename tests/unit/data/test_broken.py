@@ -9,9 +9,9 @@ from PIL import Image
 
 from rin.core.errors import RinError
 from rin.data import DataConfig, batches, open_data
-from rin.data.broken import BrokenMedia
-from rin.data.decoding import BrokenMediaError
-from rin.data.folders import open_folder
+from rin.data.decoding.pictures import BrokenMediaError
+from rin.data.files.broken import BrokenMedia
+from rin.data.files.folders import open_folder
 
 GREY = (1, 8, 8)
 

@@ -12,8 +12,8 @@ import torch
 from PIL import ExifTags, Image
 
 from rin import DataConfig, RinError, open_data, save
-from rin.data.decoding import BrokenMediaError
-from rin.data.deep_pictures import decode_at_16_bits, values_at_16_bits
+from rin.data.decoding.deep_pictures import decode_at_16_bits, values_at_16_bits
+from rin.data.decoding.pictures import BrokenMediaError
 from rin.sampling.pictures import save_deep_image
 from tests.unit.data.test_deep_grey import DECLARED, OVERRIDDEN, png, tiff
 

@@ -11,7 +11,7 @@ from rin import DataConfig, RinError
 from rin.core.seeds import Chance, Purpose
 from rin.data import batches, held_out_degraded
 from rin.data.degrading import downscaled, free_form, grey, parse_degrade, with_hole
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 
 PLACES = torch.arange(6)
 

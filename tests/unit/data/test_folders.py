@@ -12,7 +12,7 @@ from PIL import Image
 from rin.cli.prepare import prepare
 from rin.core.errors import RinError
 from rin.data import DataConfig, MediaSet, open_data
-from rin.data.folders import PICTURE_SUFFIXES
+from rin.data.files.folders import PICTURE_SUFFIXES
 
 GREY = (1, 8, 8)
 

@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 
 from rin.data import DataConfig, joint_batches, open_data
+from rin.data.prepared.shard_writing import Preparation
 from rin.data.preparing import prepare_set
-from rin.data.shard_writing import Preparation
 from tests.unit.data.test_tars import write_tar
 
 GOLDEN = Path(__file__).with_name("golden_streams.json")

@@ -6,7 +6,7 @@ import pytest
 
 from rin.cli.prepare import prepare
 from rin.data import DataConfig, open_data
-from rin.data.identity import changes
+from rin.data.files.identity import changes
 from tests.unit.data.test_folders import save
 from tests.unit.data.test_tables import png, structs, write
 from tests.unit.data.test_tars import write_tar

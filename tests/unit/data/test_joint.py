@@ -9,8 +9,8 @@ from PIL import Image
 from rin import DataConfig, RinError, open_data
 from rin.data import joint_batches
 from rin.data.config import MovingShapesConfig
-from rin.data.media_sets import MediaInMemory
-from rin.data.opening import OpenedData
+from rin.data.feeding.media_sets import MediaInMemory
+from rin.data.feeding.opened_data import OpenedData
 
 PLACES = torch.arange(4)
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 import rin
 from rin import DataConfig, RinError, open_data
-from rin.data.decoding import BrokenMediaError
-from rin.data.many_channels import decode_many_channels
+from rin.data.decoding.many_channels import decode_many_channels
+from rin.data.decoding.pictures import BrokenMediaError
 from tests.unit.models import small
 
 PLANES = np.random.default_rng(0).integers(0, 65536, (5, 8, 8)).astype(np.uint16)

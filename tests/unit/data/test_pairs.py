@@ -12,7 +12,7 @@ from PIL import Image
 
 import rin
 from rin import DataConfig, RinError, open_data
-from rin.data import pairs, tables
+from rin.data.files import pairs, tables
 from rin.data.opening import with_whole_paths
 from rin.data.splits import open_splits
 from rin.evaluation.restored import measured_restored

@@ -15,10 +15,10 @@ from PIL import Image
 from rin.core import files as files_module
 from rin.core.errors import RinError
 from rin.data import DataConfig, MediaSet, batches, open_data, preparing
-from rin.data.prepared import PreparedMedia
+from rin.data.prepared.reading import PreparedMedia
+from rin.data.prepared.shard_writing import Preparation
+from rin.data.prepared.shards import Shards, npy_header
 from rin.data.preparing import prepare_set
-from rin.data.shard_writing import Preparation
-from rin.data.shards import Shards, npy_header
 from tests.unit.data.test_folders import save
 from tests.unit.data.test_tables import CATS_AND_DOGS, IMAGE, structs, write
 from tests.unit.data.test_tars import write_tar
@@ -434,8 +434,8 @@ def test_a_newer_format_is_refused(digits):
 
 
 def test_more_shards_than_are_open_at_a_time(digits, monkeypatch):
-    monkeypatch.setattr("rin.data.shards._MAX_OPEN", 1)
-    monkeypatch.setattr("rin.data.shards._NEIGHBOURS", 3)
+    monkeypatch.setattr("rin.data.prepared.shards._MAX_OPEN", 1)
+    monkeypatch.setattr("rin.data.prepared.shards._NEIGHBOURS", 3)
     shards = Shards(digits / "train", GREY, [7, 7, 6])
     expected = everything(opened(digits, num_held_out=0).training)[0]
     for _ in range(3):

@@ -8,9 +8,10 @@ import pytest
 from rin.core import files as files_module
 from rin.core.errors import RinError
 from rin.data import DataConfig, how_cut, open_data, preparing
-from rin.data.config import ClipsConfig, MovingShapesConfig
-from rin.data.shard_writing import Preparation
-from rin.data.sources import open_source
+from rin.data.config import MovingShapesConfig
+from rin.data.decoding.videos import ClipsConfig
+from rin.data.prepared.shard_writing import Preparation
+from rin.data.prepared_from import open_source
 from tests.unit.data.test_prepared import coloured, everything, files, opened, prepared, same, told
 from tests.unit.data.test_preparing import stop_at
 from tests.unit.data.test_tables import write
@@ -187,7 +188,7 @@ def test_moving_shapes_are_prepared(tmp_path, monkeypatch):
         path="moving-shapes", num_held_out=0, moving_shapes=MovingShapesConfig(num_clips=12, min_bounces=0)
     )
     monkeypatch.setattr(
-        "rin.data.sources.DataConfig", lambda **options: DataConfig(**options, moving_shapes=config.moving_shapes)
+        "rin.data.prepared_from.DataConfig", lambda **options: DataConfig(**options, moving_shapes=config.moving_shapes)
     )
     assert prepared("moving-shapes", tmp_path / "out", shape).num_pictures == {"train": 12}
     assert same(opened(tmp_path / "out", shape, num_held_out=0).training, open_data(config, shape).training)

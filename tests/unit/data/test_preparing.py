@@ -15,7 +15,7 @@ import torch
 
 from rin.core.errors import RinError
 from rin.data import preparing
-from rin.data.stream import GroupedOrder
+from rin.data.feeding.stream import GroupedOrder
 from tests.unit.data.test_prepared import GREY, coloured, everything, files, opened, prepared, same, told
 
 
@@ -92,7 +92,7 @@ def test_two_processes_do_not_prepare_one_set(tmp_path, source):
         import sys, time
         from pathlib import Path
         from rin.data import preparing
-        from rin.data.shard_writing import Preparation
+        from rin.data.prepared.shard_writing import Preparation
         def wait(*_):
             print("locked", flush=True)
             time.sleep(60)
@@ -248,7 +248,7 @@ def test_folders_are_on_the_disk_before_the_set_is_told_of(tmp_path, source, mon
 
 
 def test_many_threads_read_while_files_are_dropped(out, monkeypatch):
-    monkeypatch.setattr("rin.data.shards._MAX_OPEN", 1)
+    monkeypatch.setattr("rin.data.prepared.shards._MAX_OPEN", 1)
     images = opened(out, num_held_out=0).training
     expected = everything(images)[0]
     before = len(os.listdir("/dev/fd"))

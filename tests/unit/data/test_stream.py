@@ -12,8 +12,8 @@ from rin.core.errors import RinError
 from rin.core.seeds import permutation
 from rin.data import Batch, DataConfig, Order, open_data
 from rin.data import batches as shares
-from rin.data.media_sets import MediaInMemory
-from rin.data.stream import GroupedOrder
+from rin.data.feeding.media_sets import MediaInMemory
+from rin.data.feeding.stream import GroupedOrder
 
 GREY = (1, 8, 8)
 

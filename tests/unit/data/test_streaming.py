@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 from rin.core.errors import RinError
-from rin.data import DataConfig, batches, open_data, row_groups, streaming
-from rin.data.stream import GroupedOrder
+from rin.data import DataConfig, batches, open_data
+from rin.data.feeding.stream import GroupedOrder
+from rin.data.files import row_groups, streaming
 
 GREY = (1, 8, 8)
 
@@ -142,12 +143,12 @@ def test_two_groups_are_held_however_large_they_are(tmp_path, monkeypatch):
     source = source_of(tmp_path, count=40, rows=4)
     monkeypatch.setattr(row_groups, "_BYTES_HELD", 1)
     source.expect([5, 7, 2, 3])
-    assert set(source.held) == {5, 7}
+    assert set(source._held) == {5, 7}
     source.cell(0)
-    assert set(source.held) == {5, 0}  # the nearest of those expected is kept
+    assert set(source._held) == {5, 0}  # the nearest of those expected is kept
     for row in (20, 8):  # group 5, which is used again, and group 2
         source.cell(row)
-    assert set(source.held) == {5, 2}
+    assert set(source._held) == {5, 2}
 
 
 def test_a_stream_that_is_closed_expects_nothing_any_more(tmp_path):
@@ -169,7 +170,7 @@ def test_what_is_no_longer_expected_is_not_read(tmp_path, tables_read):
         source.expect(())
     waiting.join()
     deadline = time.monotonic() + 10
-    while len(tables_read.groups) < len(source.held) and time.monotonic() < deadline:
+    while len(tables_read.groups) < len(source._held) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert source.cell(39)["path"] == "39.png"
     assert len(tables_read.groups) <= row_groups.NUM_READERS + 1
@@ -179,12 +180,12 @@ def test_as_many_groups_are_held_as_memory_is_set_aside_for(tmp_path, monkeypatc
     source = source_of(tmp_path, count=40, rows=4)
     monkeypatch.setattr(row_groups, "_BYTES_HELD", 4 * max(group.num_bytes for group in source._groups))
     source.expect([9, 8, 7, 6, 5, 4])
-    assert set(source.held) == {9, 8, 7, 6}
+    assert set(source._held) == {9, 8, 7, 6}
     source.expect([8, 7, 6, 5, 4, 3])
-    assert set(source.held) == {8, 7, 6, 5}
+    assert set(source._held) == {8, 7, 6, 5}
     for row in range(40):
         source.cell(row)
-        assert len(source.held) == 4
+        assert len(source._held) == 4
 
 
 def source_of(folder, **options):

@@ -132,7 +132,7 @@ def test_numbers_that_are_no_classes_are_refused(tmp_path, values):
 
 
 def test_a_column_under_a_usual_name_that_holds_pictures_is_never_read(tmp_path, monkeypatch):
-    from rin.data import label_columns
+    from rin.data.files import label_columns
 
     write(tmp_path / "set.parquet", {"input": structs([1]), "target": structs([2])}, {"input": IMAGE, "target": IMAGE})
     monkeypatch.setattr(label_columns, "_no_classes", None)  # which would get its values

@@ -11,7 +11,7 @@ from PIL import Image
 
 from rin.core.errors import RinError
 from rin.data import DataConfig, batches, open_data
-from rin.data.config import ClipsConfig
+from rin.data.decoding.videos import ClipsConfig
 from tests.unit.data.test_videos import SHAPE, stretches
 from tests.unit.data.videos import numbers, sound_only, truncated, video
 

@@ -6,7 +6,7 @@ import torch
 
 from rin.core.errors import RinError
 from rin.data import DataConfig, open_data
-from rin.data.config import ClipsConfig
+from rin.data.decoding.videos import ClipsConfig
 from tests.unit.data.test_tables import CATS_AND_DOGS, GREY, IMAGE, labels, levels, opened, png, structs, write
 from tests.unit.data.videos import SIZE, numbers, video
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from rin.data.config import ClipsConfig
-from rin.data.cutting import FirstClip, cut
-from rin.data.decoding import BrokenMediaError, decode
-from rin.data.videos import look_into
+from rin.data.decoding.cutting import FirstClip, cut
+from rin.data.decoding.pictures import BrokenMediaError, decode
+from rin.data.decoding.videos import ClipsConfig, look_into
 from tests.unit.data.videos import SIZE, numbered, numbers, truncated, video
 
 SHAPE = (1, 8, 16, 24)

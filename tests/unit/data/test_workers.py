@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from rin.core.errors import RinError
-from rin.data import DataConfig, Source, batches, open_data, open_source, workers
+from rin.data import DataConfig, Source, batches, open_data, open_source
+from rin.data.feeding import workers
 from rin.data.source import why_not_sent
 from rin.nn import RINConfig
 from tests.unit.data import test_golden_streams as golden
@@ -120,7 +121,8 @@ def test_other_data_sets_are_read_by_a_thread_and_it_is_said_why(data, reason):
 
 SCRIPT = """
 import sys, time, itertools, torch
-from rin.data import DataConfig, batches, open_data, workers
+from rin.data import DataConfig, batches, open_data
+from rin.data.feeding import workers
 from rin.data.source import why_not_sent
 workers.HEAD_START = workers.IMPORT_TIME = 0.0
 print("script", flush=True)

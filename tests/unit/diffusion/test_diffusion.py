@@ -7,7 +7,7 @@ import torch
 
 from rin import Condition, Diffusion, DiffusionConfig, RinError, to_pictures
 from rin.core.seeds import Chance, Purpose
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.diffusion import parse_schedule
 from rin.diffusion.loss import fixed_share
 from rin.diffusion.parametrisation import corrupt, estimate, velocity

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rin.core.errors import RinError
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.evaluation.borders import PixelSteps
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.quality import PictureMeasures, table

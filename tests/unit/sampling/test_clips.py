@@ -12,7 +12,7 @@ from rin import Condition, Diffusion, DiffusionConfig, RinError, save
 from rin.core.seeds import picture_seeds
 from rin.data import to_floats, to_pictures
 from rin.data.config import DataConfig, MovingShapesConfig
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.data.opening import open_data
 from rin.evaluation import videos as prediction
 from rin.sampling.drawing import num_blocks

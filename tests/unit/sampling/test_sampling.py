@@ -7,7 +7,7 @@ import torch
 from rin import Diffusion, DiffusionConfig, RinError, TrainedModel
 from rin.core.denoiser import Condition
 from rin.core.seeds import picture_seeds
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.diffusion.checks import check_data, whole_number
 from rin.sampling.requests import count_of, label_list
 from rin.training.held_out import held_out_losses

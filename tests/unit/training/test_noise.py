@@ -10,7 +10,7 @@ import torch
 import rin
 from rin.core.seeds import Chance, Purpose
 from rin.data import Batch, OpenedData
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.diffusion import Diffusion, DiffusionConfig
 from rin.experiment import ExperimentConfig
 from rin.training import checkpoint

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from rin.core.errors import RinError
 from rin.data import Batch, OpenedData
-from rin.data.media_sets import MediaInMemory
+from rin.data.feeding.media_sets import MediaInMemory
 from rin.diffusion import Diffusion, DiffusionConfig
 from rin.nn import RIN, RINConfig
 from rin.training import checkpoint

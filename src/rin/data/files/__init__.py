@@ -1,0 +1,1 @@
+"""What is there, before anything is decoded: the pictures, videos and arrays of a source, listed."""

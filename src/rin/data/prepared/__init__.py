@@ -1,0 +1,1 @@
+"""Prepared sets on disk: written, read, and their captions embedded."""
