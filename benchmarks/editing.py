@@ -150,7 +150,7 @@ def distances(trained: rin.TrainedModel, x: Tensor, labels: list[int], against: 
     }
     for way in DISTANCES:
         name = " ".join(f"{key}={value}" for key, value in way.items())
-        ways[name] = partial(rin.inpaint, trained, x, redrawn, labels, precision="float32", batch_size=64, **way)
+        ways[name] = partial(rin.inpaint, trained, x, redrawn, labels, batch_size=64, **way)
     print(f"distance of {len(x)} pictures, and how many a classifier takes for their class")
     for name, drawn in ways.items():
         distance, accuracy = measured(rin.to_pictures(drawn()), labels)

@@ -34,8 +34,11 @@ def main() -> None:
     whole = cost(trained.config).operations
     shares = [cost(trained.config, num_latents).operations / whole for num_latents in measured]
     curve.plot(shares, list(measured.values()), "o-", color=COLOURS[0])
-    for share, (num_latents, distance) in zip(shares, measured.items(), strict=True):
-        curve.annotate(f"{num_latents}", (share, distance), textcoords="offset points", xytext=(4, 7))
+    for place, (share, (num_latents, distance)) in enumerate(zip(shares, measured.items(), strict=True)):
+        below = place % 2  # neighbours' numbers would lie over each other
+        curve.annotate(
+            f"{num_latents}", (share, distance), textcoords="offset points", xytext=(-4, -16 if below else 8)
+        )
     curve.set(
         xlim=(0, 1.08), ylim=(0, 1.25 * max(measured.values())), ylabel="Frechet distance of 1,000 samples",
         xlabel="operations of a step, as a share of all latents'", title="One set of weights, by its number of latents",
