@@ -16,11 +16,11 @@ shift 3
 parts=" ${*:-set training weights samples measures steps numerics presets rivals} "
 cd "$(dirname "$0")/.." || exit 1
 export PYTHONUNBUFFERED=1
-rin="${PYTHON:-python3} -m rin.cli" bench="${PYTHON:-python3} -m benchmarks" full=--full num=10000 many=100
+rin="${PYTHON:-python3} -m rin.cli" bench="${PYTHON:-python3} -m benchmarks" full=--full num=10000 many=100 rivals_limit=240
 options=(--data.path "$out/set") failed=()
 [ -z "${UPDATES:-}" ] || options+=(--training.num-steps "$UPDATES")
 if [ "${REHEARSAL:-}" ]; then
-    full='' num=16 many=8
+    full='' num=16 many=8 rivals_limit=900 # its small networks take minutes on a CPU
     options+=(--training.num-steps 4 --training.batch-size 8 --training.warmup-steps 2 --data.num-held-out 8
         --model.patch-size 8 --model.num-latents 16 --model.latent-dim 32 --model.interface-dim 32
         --model.compute-depth 1 --model.num-heads 2 --model.num-read-write-heads 2 --diffusion.num-steps 2)
@@ -57,5 +57,5 @@ measure steps-guidance 120 --reference "$out/reference.npz" --guidance 0.3
 part numerics 180 $bench numerics $full --out "$out/results.jsonl"
 part presets 240 $bench training_memory $full --out "$out/results.jsonl" \
     --presets cifar10-modern cifar10 imagenet-256 kinetics-600 imagenet-1024
-part rivals 240 $bench other_rins figure_1 $full --out "$out/results.jsonl"
+part rivals $rivals_limit $bench other_rins figure_1 $full --out "$out/results.jsonl"
 [ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}"; exit 1; }

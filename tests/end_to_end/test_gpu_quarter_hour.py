@@ -33,7 +33,7 @@ def rehearse(folder, *parts):
     """The script's answer."""
     environment = {**os.environ, "REHEARSAL": "1", "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     script = [ROOT / "examples/gpu_quarter_hour.sh", folder / "cifar10", folder / "features.pt", folder / "out", *parts]
-    return subprocess.run(script, env=environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(script, env=environment, capture_output=True, text=True, timeout=1200)
 
 
 @pytest.fixture
