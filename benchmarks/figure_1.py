@@ -180,7 +180,7 @@ def make_batch(network: Network, size: int, device: torch.device) -> Batch:
     labels = torch.randint(network.num_classes, (size,), device=device) if network.num_classes else None
     frames = network.experiment.model.num_context_frames if network.experiment else 0
     context = torch.randn(size, network.shape[0], frames, *network.shape[2:], device=device) if frames else None
-    x, t = torch.randn(size, *network.shape, device=device), torch.rand(size, device=device)
+    x, t = torch.randn(size, *network.shape, device=device).clamp(-1, 1), torch.rand(size, device=device)
     return Batch(x, t, rin.Condition(labels=labels, context=context))
 
 

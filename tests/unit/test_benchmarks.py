@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.figure_1 import NETWORKS, count, small_networks
+from benchmarks.figure_1 import NETWORKS, count, small_networks, training_step
 from benchmarks.harness import Bench
 from benchmarks.report import tables
 from benchmarks.training_memory import preset_update
@@ -69,6 +69,11 @@ def test_an_example_does_not_depend_on_its_batch(network):
         other = model(x, t.flip(0), labels.flip(0))
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(together, other, atol=1e-3)
+
+
+def test_a_network_of_the_comparison_learns():
+    network = next(n for n in small_networks("here", (3, 32, 32), 4, Layout(64, 2, (1, 2, 2))) if n.experiment)
+    training_step(network, 2, torch.device("cpu"))()
 
 
 def test_a_result_is_a_line_of_json_and_the_newest_is_in_the_table(tmp_path):
