@@ -10,7 +10,7 @@ thread, in float32.
     python -m benchmarks.editing --data path/to/cifar10-parquet --features cifar10_features.pt --num 500
 
 measures in their place the Frechet distance of so many pictures to the training split: as they are, with the square in
-their mean colour, and with the square redrawn.
+their mean colour, and with the square redrawn, in the precision that the model takes by itself.
 """
 
 import argparse

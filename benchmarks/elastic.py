@@ -3,11 +3,11 @@
     rin sweep MODEL --features F.pt --num 1000 --guidances 2 --num-latents 8 16 32 64
     python -m benchmarks.elastic MODEL --guidance 2 --out elastic.png
 
-draws what the first command has measured (`sweep.jsonl` beside the weights) at that guidance.
+draws what the first command has measured of these weights (`sweep.jsonl` beside them) at that guidance, in the model's
+own sampler and steps.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from matplotlib import pyplot
 import rin
 from benchmarks.report import COLOURS
 from rin.costs.operations import cost
-from rin.evaluation.sweeping import SWEEP
+from rin.evaluation.sweeping import SWEEP, measured_rows, own_way, way_of
 from rin.sampling.pictures import grid
 
 
@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a picture file")
     chosen = parser.parse_args()
     trained = rin.load(chosen.model, device="cpu")
-    measured = by_latents(chosen.model / SWEEP, chosen.guidance)
+    measured = by_latents(chosen.model / SWEEP, trained, chosen.guidance)
+    if not measured:
+        parser.error(f"no sweep of these weights has numbers of latents at guidance {chosen.guidance:g}: see --help")
     figure, (curve, pictures) = pyplot.subplots(1, 2, figsize=(13, 5.2), layout="constrained", width_ratios=(2, 3))
     whole = cost(trained.config).operations
     shares = [cost(trained.config, num_latents).operations / whole for num_latents in measured]
@@ -40,7 +42,7 @@ def main() -> None:
             f"{num_latents}", (share, distance), textcoords="offset points", xytext=(-4, -16 if below else 8)
         )
     curve.set(
-        xlim=(0, 1.08), ylim=(0, 1.25 * max(measured.values())), ylabel="Frechet distance of 1,000 samples",
+        xlim=(0, 1.08), ylim=(0, 1.25 * max(measured.values())), ylabel="Frechet distance",
         xlabel="operations of a step, as a share of all latents'", title="One set of weights, by its number of latents",
     )  # fmt: skip
     curve.grid(alpha=0.3)
@@ -60,17 +62,12 @@ def main() -> None:
     figure.savefig(chosen.out, dpi=110)
 
 
-def by_latents(path: Path, guidance: float) -> dict[int, float]:
-    """Distance by number of latents, the same in all steps, at that guidance, which is by the class."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    found = {
-        int(row["way"]["num_latents"]): row["frechet_distance"]
-        for row in rows
-        if row["way"]["guidance"] == guidance
-        and row["way"]["num_guide_latents"] is None
-        and (row["way"]["num_latents"] or "").isdigit()
-    }
-    return dict(sorted(found.items()))
+def by_latents(path: Path, trained: rin.TrainedModel, guidance: float) -> dict[int, float]:
+    """Distance by number of latents, the same in all steps, which are the model's own."""
+    measured = {way_of(row): row["frechet_distance"] for row in measured_rows(path, trained, guidance)}
+    counts = range(1, trained.config.num_latents + 1)
+    ways = {count: own_way(trained, guidance, str(count)) for count in counts}
+    return {count: measured[way] for count, way in ways.items() if way in measured}
 
 
 if __name__ == "__main__":

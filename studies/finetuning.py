@@ -28,7 +28,6 @@ import rin
 from benchmarks.harness import machine
 from rin.data import DataConfig, open_data
 from rin.evaluation.images import held_out_loss, reference_of
-from rin.experiment import ExperimentConfig
 from studies.arms import SCALES
 from studies.queue import BATCH, Queue, measures_of, with_updates, write
 from studies.report import columns
@@ -64,10 +63,9 @@ class Task:
 
     def __init__(self, at_work: Queue, data: DataConfig, reference: str | None, updates: int) -> None:
         """Reads or measures the reference: `reference` is a set at the shape, or None for all of CIFAR-10."""
-        self.network, self.updates, scale = at_work.network, updates, at_work.scale
-        whole = scale.base(at_work.set, updates)
+        whole = at_work.scale.base(at_work.set, updates)
         self.experiment = dataclasses.replace(whole, data=data)
-        self.reference = at_work.reference
+        self.network, self.reference = at_work.network, at_work.reference
         if reference is not None:
             self.experiment = dataclasses.replace(
                 self.experiment, model=dataclasses.replace(whole.model, num_classes=len(CLASSES))
@@ -80,7 +78,7 @@ class Task:
         if path.exists():
             return
         print(f"{folder} ...", flush=True)
-        experiment: ExperimentConfig = with_updates(self.experiment, round(way.updates * self.updates))
+        experiment = with_updates(self.experiment, round(way.updates * self.experiment.training.num_steps))
         experiment = dataclasses.replace(experiment, seed=seed, init_from=str(start) if way.goes_on else "")
         trained = rin.train(experiment, folder / "run")
         measures = measures_of(trained, SAME.samples, self.network, self.reference)
@@ -149,6 +147,8 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="the feature network, as for studies")
     parser.add_argument("--keep", type=Path, help="a file (.jsonl) for what was measured")
     chosen = parser.parse_args()
+    if (chosen.data is None) != (chosen.features is None):
+        parser.error("give --data and --features, or neither")
     if chosen.data is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
         all_tasks = tasks(chosen.start, chosen.out, chosen.data, chosen.features)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import rin
+from benchmarks.elastic import by_latents
 from benchmarks.figure_1 import NETWORKS, count, small_networks, training_step
 from benchmarks.harness import Bench
 from benchmarks.report import tables
@@ -13,6 +15,8 @@ from benchmarks.training_memory import preset_update
 from benchmarks.transformers import dit, jit
 from benchmarks.unets import Layout
 from rin.costs.operations import cost
+from rin.evaluation.sweeping import SWEEP
+from tests.end_to_end.commands import ROOT
 
 RINS = [network for network in NETWORKS if network.experiment]
 PUBLISHED = {"64": 296, "128": 422, "256": 554, "512": 559}
@@ -69,6 +73,17 @@ def test_an_example_does_not_depend_on_its_batch(network):
         other = model(x, t.flip(0), labels.flip(0))
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(together, other, atol=1e-3)
+
+
+def test_the_figure_of_elastic_networks_is_of_these_weights_alone():
+    trained, path = rin.load("cifar10-small", device="cpu"), ROOT / "weights/cifar10-small" / SWEEP
+    found = by_latents(path, trained, 2.0)
+    assert list(found) == [8, 12, 16, 24, 40, 64]
+    assert found[8] == pytest.approx(3.256, abs=1e-3)
+    assert by_latents(path, trained, 1.5) == {}
+    with torch.no_grad():
+        next(trained.model.parameters()).add_(1.0)
+    assert by_latents(path, trained, 2.0) == {}
 
 
 def test_a_network_of_the_comparison_learns():

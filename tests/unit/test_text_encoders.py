@@ -309,11 +309,11 @@ def test_captions_that_are_cut_are_told(pictures, encoder, tmp_path, caplog):
     assert "1 of 5 captions have more than 5 tokens and are cut there" in caplog.text
 
 
-@pytest.mark.parametrize("damage", ["texts", "table", "about"])
+@pytest.mark.parametrize("damage", ["texts", "table", "empty", "about"])
 def test_damaged_embeddings_are_one_line(pictures, encoder, tmp_path, damage):
     folder = prepared(pictures, tmp_path / "set", encoder)
-    if damage == "table":
-        (folder / embedding.TABLE).write_bytes(b"no table")
+    if damage in ("table", "empty"):
+        (folder / embedding.TABLE).write_bytes(b"no table" if damage == "table" else b"")
     else:
         about = json.loads((folder / embedding.ABOUT).read_text())
         (folder / embedding.ABOUT).write_text(json.dumps(about | {"texts": "others"} if damage == "texts" else {}))

@@ -137,7 +137,7 @@ class Sweep:
 
     def has(self, way: Way, protocol: dict[str, Any]) -> bool:
         """Whether a way has been measured by this protocol."""
-        return any(row["protocol"] == _plain(protocol) and _way(row) == way for row in self.rows)
+        return any(row["protocol"] == _plain(protocol) and way_of(row) == way for row in self.rows)
 
     def add(self, way: Way, model: RINConfig | None, protocol: dict[str, Any], results: dict[str, Any]) -> None:
         """Adds what was measured, and writes it down at once.
@@ -167,7 +167,7 @@ class Sweep:
         return sorted((row for row in self.rows if row["protocol"] in plain), key=lambda row: row["frechet_distance"])
 
 
-def _way(row: dict[str, Any]) -> Way:
+def way_of(row: dict[str, Any]) -> Way:
     """The way of a row, of files from before an option was there too."""
     way: dict[str, Any] = {**row["way"]}
     if way["guidance_interval"] is not None:
@@ -195,15 +195,8 @@ def best_within(path: Path, trained: TrainedModel, budget: float, guidance: floa
     """
     if not budget > 0:
         raise RinError(f"--budget {budget:g}: take a share of the operations, as in 0.4")
-    digest = weights_digest(trained.model)
-    rows = [row for row in Sweep(path).rows if row["protocol"]["samples"].get("weights_sha256") == digest]
-    most = max((row["protocol"]["samples"]["num"] for row in rows), default=0)
-    rows = [row for row in rows if row["protocol"]["samples"]["num"] == most and row["way"]["guidance"] == guidance]
-    config = trained.diffusion.config
-    own = Way(
-        sampler=config.sampler, num_steps=config.num_steps, schedule=config.sampling_schedule, guidance=guidance
-    )  # fmt: skip
-    whole = own.operations(trained.config)
+    whole = own_way(trained, guidance).operations(trained.config)
+    rows = measured_rows(path, trained, guidance)
     shares = [(row.get("operations", math.inf) / whole, row) for row in rows]
     fitting = [row for share, row in shares if share <= budget]
     if not fitting:
@@ -212,7 +205,28 @@ def best_within(path: Path, trained: TrainedModel, budget: float, guidance: floa
             f"--budget {budget:g}: of the ways to sample this model with guidance {guidance:g} in {path} {cheapest}; "
             "measure more: rin sweep RUN --features ... --num-latents ... --num-steps ..."
         )
-    return _way(min(fitting, key=lambda row: row["frechet_distance"]))
+    return way_of(min(fitting, key=lambda row: row["frechet_distance"]))
+
+
+def own_way(trained: TrainedModel, guidance: float, num_latents: str | None = None) -> Way:
+    """The model's own sampler, steps and schedule, with a strength of guidance and a number of latents."""
+    config = trained.diffusion.config
+    return Way(
+        sampler=config.sampler, num_steps=config.num_steps, schedule=config.sampling_schedule, guidance=guidance,
+        num_latents=num_latents,
+    )  # fmt: skip
+
+
+def measured_rows(path: Path, trained: TrainedModel, guidance: float) -> list[dict[str, Any]]:
+    """What a sweep has measured of these weights at a strength of guidance: the ways that have the most samples.
+
+    Raises:
+        RinError: the file is none of a sweep.
+    """
+    digest = weights_digest(trained.model)
+    rows = [row for row in Sweep(path).rows if row["protocol"]["samples"].get("weights_sha256") == digest]
+    most = max((row["protocol"]["samples"]["num"] for row in rows), default=0)
+    return [row for row in rows if row["protocol"]["samples"]["num"] == most and row["way"]["guidance"] == guidance]
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:

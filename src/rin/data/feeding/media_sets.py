@@ -17,7 +17,7 @@ from rin.data.decoding.deep_grey import ValueRange
 from rin.data.decoding.pictures import BrokenMediaError, Footage, Shape, Source
 from rin.data.feeding.workers import Asked, Made, made_ahead
 from rin.data.files.broken import BrokenMedia
-from rin.data.files.encoded import Encoded, NothingBroken, decoded
+from rin.data.files.encoded import Encoded, decoded
 
 _Source = Source | Footage | BrokenMediaError
 """What a picture or clip is decoded from, or why there is nothing to decode."""
@@ -74,7 +74,7 @@ class MediaSet(Protocol):
         ...
 
 
-class MediaInMemory(NothingBroken):
+class MediaInMemory:
     """Examples in one tensor.
 
     Args:
@@ -83,6 +83,9 @@ class MediaInMemory(NothingBroken):
         class_names: the name of each class.
         broken: the names of those that others stand in for because they could not be read.
     """
+
+    group_sizes: tuple[int, ...] = ()
+    """None: any order is as cheap."""
 
     def __init__(
         self, pictures: Stored, labels: Labels, class_names: tuple[str, ...], broken: tuple[str, ...] = ()
