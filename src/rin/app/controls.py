@@ -1,9 +1,13 @@
 """The controls that tabs share, and how mistakes are told."""
 
 import html
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from PIL import Image
 
 from rin.app.drawing import Choices
 from rin.app.opened import Opened, shares_of_operations
@@ -98,6 +102,22 @@ def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choic
         num_latents=int(given.num_latents) if opened.is_elastic else None,
         average=given.average if len(opened.averages) > 1 else None,
     )
+
+
+def picture_file(image: Any, picture: Image.Image | None) -> str | None:
+    """A file of a picture for a `gr.Image` to show, in its cache; None of None.
+
+    Given the picture itself, gradio would write this file again each time, also while it is being sent to a browser,
+    which then gets half of it.
+    """
+    if picture is None:
+        return None
+    from gradio.processing_utils import save_file_to_cache  # late, for gradio is an extra and long to import
+
+    with tempfile.TemporaryDirectory(prefix="shown-") as folder:
+        path = Path(folder) / "image.png"
+        picture.save(path)
+        return save_file_to_cache(path, image.GRADIO_CACHE)
 
 
 def named_classes(opened: Opened) -> list[tuple[str, int]]:

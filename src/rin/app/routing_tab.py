@@ -4,7 +4,7 @@ from typing import Any
 
 from PIL import Image
 
-from rin.app.controls import COMPUTING, choices, controls, large, messages, named_classes
+from rin.app.controls import COMPUTING, choices, controls, large, messages, named_classes, picture_file
 from rin.app.opened import Opened
 from rin.app.routing import explained
 
@@ -42,18 +42,19 @@ def routing_tab(gr: Any, opened: Opened) -> None:
     def show(
         of: Any, rows: Any, prompt: Any, condition: Any, seed: Any, sampler: Any, steps: Any, guidance: Any,
         latents: Any, average: Any,
-    ) -> tuple[Kept, Any, str, Image.Image, Image.Image]:  # fmt: skip
+    ) -> tuple[Kept, Any, str, str | None, str | None]:  # fmt: skip
         values = (prompt, condition, seed, sampler, steps, guidance, latents, average)
         with messages(gr):
             found = explained(opened, choices(opened, [] if of is None else [of], 1, *values), int(rows))
         moments = list(zip(found.times, found.moments, strict=True))
         count = len(moments)
         slider = gr.Slider(minimum=1, maximum=max(count, 2), value=count, visible=count > 1)
-        return moments, slider, _time(moments, count), moments[-1][1], found.sheet
+        last, sheet = picture_file(shown, moments[-1][1]), picture_file(whole, found.sheet)
+        return moments, slider, _time(moments, count), last, sheet
 
-    def go(place: Any, moments: Kept) -> tuple[str, Image.Image | None]:
+    def go(place: Any, moments: Kept) -> tuple[str, str | None]:
         number = max(1, min(int(place), len(moments)))
-        return _time(moments, number), moments[number - 1][1] if moments else None
+        return _time(moments, number), picture_file(shown, moments[number - 1][1] if moments else None)
 
     start.click(
         show, [of, rows, *others], [kept, place, told, shown, whole], api_name="routing", show_progress_on=shown,

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from PIL import Image
-
-from rin.app.controls import large, messages
+from rin.app.controls import large, messages, picture_file
 from rin.app.opened import Opened
 from rin.app.run_figures import figures, losses, preview, previews
 
@@ -42,16 +40,17 @@ def run_tab(gr: Any, blocks: Any, opened: Opened) -> None:
             gr.Markdown("" if some else "A saved model, which has no log of its training.", visible=not some),
             gr.Slider(minimum=0, maximum=max(count - 1, 1), value=max(count - 1, 0), visible=count > 1),
             words,
-            gr.Image(value=picture, visible=picture is not None),
+            gr.Image(value=picture_file(shown, picture), visible=picture is not None),
         )
 
-    def go(place: Any) -> tuple[str, Image.Image | None]:
+    def go(place: Any) -> tuple[str, str | None]:
         with messages(gr):
-            return preview(opened.folder, int(place))
+            words, picture = preview(opened.folder, int(place))
+        return words, picture_file(shown, picture)
 
     outputs = [table, curves, no_curves, place, told, shown]
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "undocumented"}
     blocks.load(read, None, outputs, **quiet)
     again.click(read, None, outputs, api_name="run", **quiet)
-    # not by every change: `read` moves the slider too, and gradio would write the picture again while it is being sent
+    # not by every change: `read` moves the slider too, and has given the picture already
     place.input(go, place, [told, shown], api_name="samples", **quiet)

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from rin.app.controls import COMPUTING, choices, controls, large, messages, named_classes
+from rin.app.controls import COMPUTING, choices, controls, large, messages, named_classes, picture_file
 from rin.app.drawing import MOST_SAMPLES, drawn
 from rin.app.opened import Opened
 from rin.app.results import files, picture
@@ -75,7 +75,7 @@ def sample_tab(gr: Any, blocks: Any, opened: Opened) -> None:
         stop = stops.of(request.session_hash)
         try:
             with messages(gr):
-                yield from _draw(gr, opened, stop, classes, number, values)
+                yield from _draw(gr, shown, opened, stop, classes, number, values)
         finally:
             stops.end(request.session_hash, stop)
 
@@ -93,21 +93,23 @@ def sample_tab(gr: Any, blocks: Any, opened: Opened) -> None:
 
 
 def _draw(
-    gr: Any, opened: Opened, stop: threading.Event, classes: list[int], number: int, values: tuple[Any, ...]
-) -> Generator[tuple[Any, Any, Any]]:
+    gr: Any, image: Any, opened: Opened, stop: threading.Event, classes: list[int], number: int,
+    values: tuple[Any, ...],
+) -> Generator[tuple[Any, Any, Any]]:  # fmt: skip
     """Pictures, where the drawing stands, and files, for as long as it lasts."""
     chosen, state = choices(opened, classes, int(number), *values), None
     for state in drawn(opened, chosen, stop):
         if state.denoising is None:
             told = f"step {state.step} of {state.num_steps}: the clean estimate"
-            yield picture(state, opened.kind) or gr.skip(), told, None
+            yield picture_file(image, picture(state, opened.kind)) or gr.skip(), told, None
             continue
         with tempfile.TemporaryDirectory(prefix="drawn-") as folder:  # the page has copies of its own by the end
             written = files(state, opened.kind, opened.values, opened.class_names, Path(folder))
             playing = next((str(path) for path in written if path.name == "clips.gif"), None)
             num, noun = len(state.samples), opened.kind.noun
             told = f"{num} {noun if num > 1 else noun[:-1]}, {chosen.num_steps or opened.own.num_steps} steps"
-            yield playing or picture(state, opened.kind) or gr.skip(), told, list(map(str, written))
+            seen = playing or picture_file(image, picture(state, opened.kind))
+            yield seen or gr.skip(), told, list(map(str, written))
         return
     told = "before its first step" if state is None else f"after step {state.step} of {state.num_steps}"
     yield gr.skip(), f"Stopped {told}.", None
