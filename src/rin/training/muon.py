@@ -71,7 +71,9 @@ class Muon(torch.optim.Optimizer):
         update = partial(_turn, matrices, self._moments(matrices, "momentum"), group["betas"][0], group["weight_decay"])
         made = 1.0 if self.found_inf is None else 1 - self.found_inf
         if matrices[0].device.type != "cuda":
-            update(gradients, group["lr"], made)
+            is_cpu = matrices[0].device.type == "cpu"  # whose numbers one may look at
+            if not is_cpu or made:
+                update(gradients, group["lr"], 1.0 if is_cpu else made)
             return
         # hundreds of small kernels for the shapes of a network: a GPU is done with each before the next is submitted
         key = tuple(tensor.data_ptr() for tensor in (*matrices, *self._moments(matrices, "momentum")))
@@ -109,22 +111,25 @@ def _turn(
     lr: Tensor | float,
     made: Tensor | float,
 ) -> None:
-    """Muon's update of matrices and momenta in place, those of one shape all at once.
+    """Muon's update of matrices and momenta in place, those of one shape, or lying one, all at once.
 
     Where `made` is 0, it leaves them as they are; it is 1 otherwise.
     """
-    for shape in dict.fromkeys(matrix.shape for matrix in matrices):
-        places = [place for place, matrix in enumerate(matrices) if matrix.shape == shape]
-        weights, held = ([tensors[place] for place in places] for tensors in (matrices, momenta))
-        gradient = torch.stack([gradients[place] for place in places])
-        if isinstance(made, Tensor):
-            gradient = torch.where(made > 0, gradient, 0)
-        momentum = torch.stack(held)
-        momentum += (1 - beta) * made * (gradient - momentum)
-        torch._foreach_copy_(held, list(momentum.unbind()))
-        moves = orthogonal(torch.lerp(gradient, momentum, beta)) * (0.2 * max(shape) ** 0.5)
-        moves += weight_decay * torch.stack(weights)
-        torch._foreach_sub_(weights, list((lr * made * moves).unbind()))
+    if isinstance(made, Tensor):  # an update that is left out finds the momentum again, and moves by 0 times that
+        gradients = [torch.where(made > 0, *pair) for pair in zip(gradients, momenta, strict=True)]
+    torch._foreach_lerp_(momenta, gradients, 1 - beta)
+    moves = [
+        move.mT if move.shape[0] > move.shape[1] else move for move in torch._foreach_lerp(gradients, momenta, beta)
+    ]
+    if weight_decay:
+        torch._foreach_mul_(matrices, 1 - lr * made * weight_decay)
+    for shape in dict.fromkeys(move.shape for move in moves):
+        places = [place for place, move in enumerate(moves) if move.shape == shape]
+        turned = orthogonal(torch.stack([moves[place] for place in places])).mul_(lr * made * 0.2 * shape[1] ** 0.5)
+        weights = [matrices[place] for place in places]
+        torch._foreach_sub_(
+            weights, [move if weight.shape == shape else move.mT for weight, move in zip(weights, turned, strict=True)]
+        )
 
 
 def orthogonal(matrices: Float[Tensor, "k rows columns"]) -> Float[Tensor, "k rows columns"]:
@@ -135,9 +140,8 @@ def orthogonal(matrices: Float[Tensor, "k rows columns"]) -> Float[Tensor, "k ro
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices  # the smaller of the two products with itself
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
-    if multiplies_bfloat16(x.device):
-        x = x.bfloat16()
+    norm = x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    x = torch.div(x, norm, out=torch.empty_like(x, dtype=torch.bfloat16 if multiplies_bfloat16(x.device) else None))
     a, b, c = _QUINTIC
     for _ in range(_ROUNDS):
         square = x @ x.mT
