@@ -100,12 +100,16 @@ NETWORKS: dict[str, Callable[[RINConfig], nn.Module]] = {
 
 
 def cpu_seconds_of_updates(sides: dict[str, tuple[ExperimentConfig, nn.Module]], rounds: int = 15) -> dict[str, float]:
-    """The CPU time of this thread that an update of each side takes: medians, timed in turns."""
+    """The CPU time of this thread that an update of each side takes: medians, timed in turns.
+
+    Before each that is timed one is not: in a training the caches hold a run's own weights, not another's.
+    """
     with tempfile.TemporaryDirectory() as folder:
         updates = {name: _update(*side, Path(folder) / name) for name, side in sides.items()}
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(rounds):
             for name, update in updates.items():
+                update()
                 begun = time.thread_time()
                 update()
                 seconds[name].append(time.thread_time() - begun)

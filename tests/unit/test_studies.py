@@ -272,8 +272,10 @@ def test_equal_time_is_as_many_updates_as_fit(tmp_path, monkeypatch):
         assert changed.training.warmup_steps == round(300 / (0.25 * number)) // 10
         assert changed.training.optimiser == ("adamw" if "small" in name else "muon")
     (sides,) = asked
-    assert len(sides) == 11
-    for experiment, network in sides.values():
+    assert len(sides) == 13
+    for name, (experiment, network) in sides.items():
+        is_small = name == "batch-32" or "-0.0" in name
+        assert experiment.training.batch_size == (32 if is_small else 64)
         assert experiment.model.shape == (3, 16, 16)
         assert sum(weight.numel() for weight in network.parameters()) < 2.1e6
 
