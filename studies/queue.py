@@ -164,19 +164,24 @@ class Queue:
         return with_updates(experiment, updates)
 
     def _in_time(self, name: str, experiment: ExperimentConfig) -> ExperimentConfig:
-        """A run of as many updates as fit into the scale's CPU time: those of all arms are timed in turns, once."""
+        """A run of as many updates as fit into the scale's CPU time: those of all arms are timed in turns, once.
+
+        Arms that a file from elsewhere lacks are timed beside the base, and take its time there for theirs here.
+        """
         path = self.folder / "updates.json"
         with _waiting_for(self.folder / "timing"):
-            if not path.exists():
+            seconds = json.loads(path.read_text())["cpu_seconds_of_update"] if path.exists() else {}
+            base = self.scale.base(self.set, self.scale.updates)
+            if missing := [arm for arm in arms_of(self.studies, base) if arm not in seconds]:
                 from studies.rivals import cpu_seconds_of_updates  # late, for diffusers is long to import
 
-                base = self.scale.base(self.set, self.scale.updates)
-                sides = {arm: ARMS[arm].change(base) for arm in arms_of(self.studies, base)}
-                seconds = cpu_seconds_of_updates(
+                sides = {arm: ARMS[arm].change(base) for arm in dict.fromkeys([BASE, *missing])}
+                found = cpu_seconds_of_updates(
                     {arm: (side, _network(ARMS[arm], side) or rin.RIN(side.model)) for arm, side in sides.items()}
                 )
+                seconds |= {arm: found[arm] * seconds.get(BASE, found[BASE]) / found[BASE] for arm in missing}
                 write(path, {"cpu_seconds_of_update": seconds})
-        updates = round((self.scale.cpu_seconds or 0) / json.loads(path.read_text())["cpu_seconds_of_update"][name])
+        updates = round((self.scale.cpu_seconds or 0) / seconds[name])
         warmup = self.scale.base(self.set, updates).training.warmup_steps
         return with_updates(experiment, updates, warmup)
 

@@ -280,6 +280,20 @@ def test_equal_time_is_as_many_updates_as_fit(tmp_path, monkeypatch):
         assert sum(weight.numel() for weight in network.parameters()) < 2.1e6
 
 
+def test_arms_that_were_not_timed_are_timed_beside_the_base(tmp_path, monkeypatch):
+    scale = arms.SCALES["cpu-16-300s"]
+    at_work = queue.Queue.__new__(queue.Queue)
+    at_work.scale, at_work.set, at_work.folder, at_work.studies = scale, tmp_path / "set", tmp_path, (7,)
+    base = scale.base(tmp_path / "set", scale.updates)
+    elsewhere = {name: 0.3 for name in arms.arms_of((7,), base) if name != "batch-32"}
+    queue.write(tmp_path / "updates.json", {"cpu_seconds_of_update": elsewhere})
+    monkeypatch.setattr(rivals, "cpu_seconds_of_updates", lambda sides: dict(zip(sides, (0.2, 0.1), strict=True)))
+    assert at_work._in_time("batch-32", base).training.num_steps == 2000  # half of the base's time
+    assert at_work._in_time("base", base).training.num_steps == 1000
+    monkeypatch.undo()  # whoever times now, takes long
+    assert at_work._in_time("batch-32", base).training.num_steps == 2000
+
+
 def test_the_time_of_an_update_is_its_threads_own(tmp_path):
     prepare_set(Preparation(source="digits", shape=(3, 16, 16)), tmp_path / "set")
     base = arms.small_base(tmp_path / "set", 10)
