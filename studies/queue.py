@@ -166,7 +166,7 @@ class Queue:
     def _in_time(self, name: str, experiment: ExperimentConfig) -> ExperimentConfig:
         """A run of as many updates as fit into the scale's CPU time: those of all arms are timed in turns, once.
 
-        Arms that a file from elsewhere lacks are timed beside the base, and take its time there for theirs here.
+        Arms that a file from elsewhere lacks are timed beside the base, whose time in the file scales theirs.
         """
         path = self.folder / "updates.json"
         with _waiting_for(self.folder / "timing"):
@@ -179,7 +179,8 @@ class Queue:
                 found = cpu_seconds_of_updates(
                     {arm: (side, _network(ARMS[arm], side) or rin.RIN(side.model)) for arm, side in sides.items()}
                 )
-                seconds |= {arm: found[arm] * seconds.get(BASE, found[BASE]) / found[BASE] for arm in missing}
+                scale = seconds[BASE] / found[BASE] if seconds else 1.0
+                seconds |= {arm: scale * found[arm] for arm in missing}
                 write(path, {"cpu_seconds_of_update": seconds})
         updates = round((self.scale.cpu_seconds or 0) / seconds[name])
         warmup = self.scale.base(self.set, updates).training.warmup_steps

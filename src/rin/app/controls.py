@@ -104,11 +104,11 @@ def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choic
     )
 
 
-def picture_file(image: Any, picture: Image.Image | None) -> str | None:
-    """A file of a picture for a `gr.Image` to show, in its cache; None of None.
+def picture_file(component: Any, picture: Image.Image | None) -> str | None:
+    """The path of a PNG of `picture` in the cache of `component`, a `gr.Image`; None where there is no picture.
 
-    Given the picture itself, gradio would write this file again each time, also while it is being sent to a browser,
-    which then gets half of it.
+    Events return it in place of the picture. A picture itself, gradio would write to the same path each time, also
+    while that file is being sent to a browser, which then gets half of it.
     """
     if picture is None:
         return None
@@ -117,7 +117,7 @@ def picture_file(image: Any, picture: Image.Image | None) -> str | None:
     with tempfile.TemporaryDirectory(prefix="shown-") as folder:
         path = Path(folder) / "image.png"
         picture.save(path)
-        return save_file_to_cache(path, image.GRADIO_CACHE)
+        return save_file_to_cache(path, component.GRADIO_CACHE)
 
 
 def named_classes(opened: Opened) -> list[tuple[str, int]]:

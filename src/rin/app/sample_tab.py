@@ -93,7 +93,7 @@ def sample_tab(gr: Any, blocks: Any, opened: Opened) -> None:
 
 
 def _draw(
-    gr: Any, image: Any, opened: Opened, stop: threading.Event, classes: list[int], number: int,
+    gr: Any, shown: Any, opened: Opened, stop: threading.Event, classes: list[int], number: int,
     values: tuple[Any, ...],
 ) -> Generator[tuple[Any, Any, Any]]:  # fmt: skip
     """Pictures, where the drawing stands, and files, for as long as it lasts."""
@@ -101,15 +101,15 @@ def _draw(
     for state in drawn(opened, chosen, stop):
         if state.denoising is None:
             told = f"step {state.step} of {state.num_steps}: the clean estimate"
-            yield picture_file(image, picture(state, opened.kind)) or gr.skip(), told, None
+            yield picture_file(shown, picture(state, opened.kind)) or gr.skip(), told, None
             continue
         with tempfile.TemporaryDirectory(prefix="drawn-") as folder:  # the page has copies of its own by the end
             written = files(state, opened.kind, opened.values, opened.class_names, Path(folder))
             playing = next((str(path) for path in written if path.name == "clips.gif"), None)
             num, noun = len(state.samples), opened.kind.noun
             told = f"{num} {noun if num > 1 else noun[:-1]}, {chosen.num_steps or opened.own.num_steps} steps"
-            seen = playing or picture_file(image, picture(state, opened.kind))
-            yield seen or gr.skip(), told, list(map(str, written))
+            media = playing or picture_file(shown, picture(state, opened.kind))
+            yield media or gr.skip(), told, list(map(str, written))
         return
     told = "before its first step" if state is None else f"after step {state.step} of {state.num_steps}"
     yield gr.skip(), f"Stopped {told}.", None

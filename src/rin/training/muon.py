@@ -70,10 +70,11 @@ class Muon(torch.optim.Optimizer):
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         update = partial(_turn, matrices, self._moments(matrices, "momentum"), group["betas"][0], group["weight_decay"])
         made = 1.0 if self.found_inf is None else 1 - self.found_inf
-        if matrices[0].device.type != "cuda":
-            is_cpu = matrices[0].device.type == "cpu"  # whose numbers one may look at
-            if not is_cpu or made:
-                update(gradients, group["lr"], 1.0 if is_cpu else made)
+        kind = matrices[0].device.type
+        if kind == "cpu" and not made:  # only there is the answer known without waiting for the device
+            return
+        if kind != "cuda":
+            update(gradients, group["lr"], 1.0 if kind == "cpu" else made)
             return
         # hundreds of small kernels for the shapes of a network: a GPU is done with each before the next is submitted
         key = tuple(tensor.data_ptr() for tensor in (*matrices, *self._moments(matrices, "momentum")))
@@ -111,11 +112,11 @@ def _turn(
     lr: Tensor | float,
     made: Tensor | float,
 ) -> None:
-    """Muon's update of matrices and momenta in place, those of one shape, or lying one, all at once.
+    """Muon's update of matrices and momenta in place; those of one shape, or of its transpose, in one product.
 
     Where `made` is 0, it leaves them as they are; it is 1 otherwise.
     """
-    if isinstance(made, Tensor):  # an update that is left out finds the momentum again, and moves by 0 times that
+    if isinstance(made, Tensor):  # a skipped update takes the momentum for its gradient, and a step of size 0
         gradients = [torch.where(made > 0, *pair) for pair in zip(gradients, momenta, strict=True)]
     torch._foreach_lerp_(momenta, gradients, 1 - beta)
     moves = [
