@@ -15,6 +15,7 @@ from rin.core.kind import Kind
 from rin.core.texts import byte_tokens, text_bytes
 from rin.data.feeding.media_sets import MediaInMemory
 from rin.evaluation.captions import describe_captions, measured_captions
+from rin.evaluation.images import drawn_samples
 from rin.nn.size import num_parameters
 from rin.toys.captions import RELATIONS, draw_scenes, is_shown, scenes
 from rin.training.held_out import held_out_losses
@@ -173,6 +174,36 @@ def test_a_run_draws_by_captions_and_is_measured(run):
     assert found["trained_on"]["right_of_real_ones"] == found["held_out"]["right_of_real_ones"] == 1
     assert found["trained_on"]["right"] < 0.2
     assert "sentences held out" in describe_captions(found)
+
+
+def test_pictures_to_be_measured_are_of_the_captions_that_were_trained_on(run, monkeypatch):
+    asked = list[str]()
+
+    def sample(model, labels, num, **_):
+        texts = model.kind.captions.texts[labels]
+        asked.extend(bytes(text[text > 0].tolist()).decode() for text in texts)
+        return torch.zeros(num, 3, 16, 16)
+
+    trained = rin.load(run)
+    monkeypatch.setattr(rin.TrainedModel, "sample", sample)
+    samples = drawn_samples(trained, 30, None, run)
+    assert [labels for _, labels in samples.parts] == [None], "captions are no classes to be told by a network"
+    training = open_data(short().data, SMALL.shape).training
+    _, labels = training.get(torch.linspace(0, len(training) - 1, 30).round().long())
+    assert asked == [training.class_names[label] for label in labels]
+    assert len(set(asked)) > 20
+    assert samples.description["classes"] == "captions of the training set, evenly spaced"
+    assert trained.kind.captions is None, "the model itself is as it was"
+
+
+def test_a_model_whose_captions_are_not_at_hand_is_not_measured_without_them(run, tmp_path):
+    trained = rin.load(run)
+    with pytest.raises(RinError, match="give the run"):
+        drawn_samples(trained, 2, None, tmp_path)
+    by_embeddings = replace(SMALL, caption_length=0, num_condition_tokens=2, condition_dim=8).kind
+    trained.kind = by_embeddings
+    with pytest.raises(RinError, match="in Python alone"):
+        drawn_samples(trained, 2, None, run)
 
 
 @pytest.mark.parametrize(

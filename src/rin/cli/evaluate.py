@@ -337,7 +337,7 @@ def _drawn(chosen: EvaluateArguments, trained: TrainedModel, decay: tuple[float,
     num, keep = _PICTURES if chosen.num is None else chosen.num, chosen.keep
     if keep is not None and len(chosen.average_decays) > 1:
         keep = keep / f"decay-{decay[0]}"
-    samples = drawn_samples(trained, num, keep, **chosen.sampling.options)
+    samples = drawn_samples(trained, num, keep, model_folder(chosen.run), **chosen.sampling.options)
     return dataclasses.replace(
         samples, description=samples.description | ({"average_decay": decay[0]} if decay else {})
     )

@@ -124,8 +124,8 @@ def _sweep(chosen: SweepArguments) -> None:
         if way.average_decay != decay:
             decay, trained = way.average_decay, load(chosen.run, way.average_decay)
         samples = drawn_samples(
-            trained, chosen.num, None, seed=chosen.seed, batch_size=chosen.batch_size, precision=chosen.precision,
-            compile=chosen.compile, **way.options,
+            trained, chosen.num, None, folder, seed=chosen.seed, batch_size=chosen.batch_size,
+            precision=chosen.precision, compile=chosen.compile, **way.options,
         )  # fmt: skip
         protocol = measuring_protocol(samples, reference, network)
         protocols.append(protocol)

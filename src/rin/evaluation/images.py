@@ -22,6 +22,7 @@ from rin.data.feeding.media_sets import in_turn
 from rin.data.feeding.workers import Asked
 from rin.data.files.arrays import are_arrays
 from rin.data.prepared.reading import is_prepared
+from rin.evaluation.asked import asked_for
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.kept_samples import Labelled, claim, part_of, read_part
 from rin.evaluation.quality import PictureMeasures
@@ -31,7 +32,6 @@ from rin.nn import RIN
 from rin.run_data import check_data, held_out_of
 from rin.sampling.outputs import save
 from rin.sampling.pictures import grid
-from rin.sampling.requests import spread_labels
 from rin.trained_model import TrainedModel
 from rin.training.held_out import held_out_losses
 
@@ -59,27 +59,31 @@ class Samples:
     """Of the labels; 0 if there are none."""
 
 
-def drawn_samples(trained: TrainedModel, num: int, keep: Path | None, **options: Any) -> Samples:
+def drawn_samples(trained: TrainedModel, num: int, keep: Path | None, run: Path = Path(), **options: Any) -> Samples:
     """Pictures that a model draws, its classes spread evenly; every process gets all of them.
+
+    One that draws by captions gets those of the pictures that it has learned from, evenly spaced.
 
     Args:
         trained: the model.
         num: how many.
         keep: a folder for them, as .npz files; those that an earlier, interrupted call has drawn are not drawn again.
+        run: the folder of the model's run, which tells where captions come from.
         **options: of `TrainedModel.sample`.
 
     Raises:
-        RinError: a number below 2, a folder with something else in it or one that cannot be written, or options that
-            the model cannot follow.
+        RinError: a number below 2, a folder with something else in it or one that cannot be written, options that the
+            model cannot follow, or captions that are not at hand.
     """
     if num < 2:
         raise RinError(f"--num {num}: measures need 2 pictures or more")
     num_classes = trained.kind.num_classes
-    labels = spread_labels(range(num_classes), num) if num_classes else None
+    trained, labels = asked_for(trained, run, num)
+    of_labels = "spread evenly" if num_classes else "captions of the training set, evenly spaced"
     description = {
         "num": num,
         **sampling_protocol(trained, options),
-        "classes": "spread evenly" if labels else "none",
+        "classes": "none" if labels is None else of_labels,
     }
     if keep is not None:
         if is_first():
@@ -92,14 +96,15 @@ def drawn_samples(trained: TrainedModel, num: int, keep: Path | None, **options:
         for start in starts:
             count = min(PART, num - start)
             requested = None if labels is None else labels[start : start + count]
+            classes = requested if num_classes else None
             if start not in missing:
                 assert keep is not None
-                yield read_part(part_of(keep, start))[0], requested
+                yield read_part(part_of(keep, start))[0], classes
                 continue
             pictures = to_pictures(trained.sample(requested, count, first=start, **options))
             if keep is not None and is_first():
-                save(pictures, part_of(keep, start), labels=requested)
-            yield pictures, requested
+                save(pictures, part_of(keep, start), labels=classes)
+            yield pictures, classes
 
     return Samples(num=num, description=description | _AS_THEY_ARE, parts=parts(), num_classes=num_classes)
 

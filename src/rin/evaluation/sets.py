@@ -16,6 +16,7 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER, progress_bar
 from rin.core.shapes import Examples
+from rin.evaluation.asked import reading
 from rin.model_files import CONFIG, read_experiment
 from rin.run_data import check_data, open_run_data
 from rin.sampling.requests import spread_labels
@@ -113,6 +114,8 @@ def measured_sets(
 ) -> dict[str, Any]:
     """All measures of sets or signals that a run's model draws, its classes spread evenly, as JSON has them.
 
+    One that draws by captions gets those of the held-out examples.
+
     Args:
         trained: the model.
         run: its folder, which tells the data; the drawn sets are compared with those that it holds out.
@@ -131,11 +134,14 @@ def measured_sets(
     num = min(_USUAL, len(data.held_out)) if num is None else num
     if not 2 <= num <= len(data.held_out):
         raise RinError(f"--num {num}: take 2 to {len(data.held_out)}, as many as the run holds out (data.num_held_out)")
+    held_out = torch.arange(num)
     asked = spread_labels(range(kind.num_classes), num) if kind.num_classes else None
+    if kind.has_captions:
+        trained, asked = reading(trained, data.held_out), data.held_out.get(held_out)[1].tolist()
     drawn = trained.sample(asked, num, **options)
     (reference, labels), (training, training_labels) = (
         (kind.examples(*got)[0], got[1])
-        for got in (data.held_out.get(torch.arange(num)), data.training.get(torch.arange(len(data.training))))
+        for got in (data.held_out.get(held_out), data.training.get(torch.arange(len(data.training))))
     )
     near = chamfer_distances if kind.is_set else squared_distances
     name = "chamfer" if kind.is_set else "squared"

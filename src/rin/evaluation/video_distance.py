@@ -17,6 +17,7 @@ from rin.data.config import BUILT_IN
 from rin.data.feeding.media_sets import MediaInMemory
 from rin.data.files.arrays import are_arrays
 from rin.data.prepared.reading import is_prepared
+from rin.evaluation.asked import reading
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import feature_statistics, frechet_distance
 from rin.evaluation.reference import Reference, measure_reference, read_reference
@@ -102,7 +103,8 @@ def frechet_video_distance(
 
     Drawn clips go on from the first frames of the clips of `conditions`, evenly spaced ones of more than are drawn, and
     again from the first on where there are fewer; they have the classes of these, or where the model draws from nothing
-    and these have none of its classes, all of its own in turn. All are in 8 bits.
+    and these have none of its classes, all of its own in turn; a model that draws by captions gets theirs. All are in
+    8 bits.
 
     Args:
         trained: the model.
@@ -127,6 +129,8 @@ def _drawn(trained: TrainedModel, conditions: MediaSet | None, num: int, options
     kind = trained.kind
     of_classes = spread_labels(range(kind.num_classes), num) if kind.num_classes else None
     numbers = None if conditions is None or not kind.num_classes else _numbers_of_classes(trained, conditions)
+    if conditions is not None and kind.has_captions:
+        trained = reading(trained, conditions)
     places = torch.arange(num)
     if conditions is not None:
         count = len(conditions)
@@ -135,9 +139,11 @@ def _drawn(trained: TrainedModel, conditions: MediaSet | None, num: int, options
         part = places[first : first + PART]
         labels = None if of_classes is None else of_classes[first : first + PART]
         context = None
-        if conditions is not None and (kind.num_context_frames or numbers is not None):
+        if conditions is not None and (kind.num_context_frames or kind.has_captions or numbers is not None):
             clips, of_clips = conditions.get(part)
             context = _first_frames(clips, kind.num_context_frames)
+            if kind.has_captions:
+                labels = of_clips.tolist()
             labels = labels if numbers is None else _renumbered(of_clips, numbers)
         drawn = to_pictures(
             trained.sample(
