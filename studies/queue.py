@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 import time
 import warnings
 from collections.abc import Collection, Generator
@@ -141,7 +142,8 @@ class Queue:
             if experiment.model.num_latents_min:
                 measures["by_latents"] = {count: self._measures(trained, num_latents=count) for count in FEWER}
         write(folder / "measures.json", {
-            **measures, "held_out_loss": losses, "seconds": seconds, "cpu_seconds": cpu_seconds,
+            **measures, "held_out_loss": losses, "training_loss": training_losses(folder / "run"),
+            "seconds": seconds, "cpu_seconds": cpu_seconds,
             "updates": experiment.training.num_steps * (1 if arm.grown_from is None else 2),
             "parameters": sum(weight.numel() for weight in trained.model.parameters()), "machine": machine(self.device),
             "versions": versions(),
@@ -211,6 +213,16 @@ def measures_of(
     """What so many samples of seed 0 are like, drawn as `options` of `TrainedModel.sample` say."""
     samples = drawn_samples(trained, num, None, seed=0, batch_size=BATCH, **options)
     return measure_samples(samples, network, reference, PART, trained.config.patch_size).results()
+
+
+def training_losses(run: Path, parts: int = 20) -> dict[str, float]:
+    """The mean loss of each part of a run's training, by the update that the part ends with."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    logged = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    steps = sorted(logged)
+    size = -(-len(steps) // parts)
+    split = [steps[start : start + size] for start in range(0, len(steps), size)]
+    return {str(part[-1]): statistics.mean(logged[step] for step in part) for part in split}
 
 
 def with_updates(experiment: ExperimentConfig, updates: int, warmup: int | None = None) -> ExperimentConfig:

@@ -182,18 +182,46 @@ def draw(folder: Path, path: Path) -> None:
     pyplot.close(figure)
 
 
+def draw_curves(folder: Path, path: Path) -> None:
+    """Draws the training loss of every run over the CPU time that it took, seeds of an arm in one colour.
+
+    Runs that started from others, and those of before losses were kept, are left out.
+    """
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    place = 0
+    for name, arm in ARMS.items():
+        curves = [run for run in measured(folder, name).values() if run.get("training_loss")]
+        if not curves or arm.grown_from is not None:
+            continue
+        for run in curves:
+            seconds = [run["cpu_seconds"] * int(update) / run["updates"] for update in run["training_loss"]]
+            axis.plot(seconds, list(run["training_loss"].values()), color=f"C{place}", label=arm.words)
+        place += 1
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    axis.legend(handles.values(), handles.keys())
+    axis.set(xlabel="CPU seconds", ylabel="training loss (mean of a twentieth of the run)", xscale="log", yscale="log")
+    axis.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
 def main() -> None:
     """Prints the tables, and draws them if asked."""
     parser = argparse.ArgumentParser(prog="python -m studies.report")
     parser.add_argument("folder", type=Path, help="what studies had for --out, or a file that --keep wrote")
     parser.add_argument("--keep", type=Path, help="a file (.jsonl) to add the runs to, for --known of later ones")
     parser.add_argument("--plot", type=Path, help="a picture (.png) of them")
+    parser.add_argument("--curves", type=Path, help="a picture (.png) of their training losses over CPU time")
     chosen = parser.parse_args()
     print(report(chosen.folder))
     if chosen.keep is not None:
         keep(chosen.folder, chosen.keep)
     if chosen.plot is not None:
         draw(chosen.folder, chosen.plot)
+    if chosen.curves is not None:
+        draw_curves(chosen.folder, chosen.curves)
 
 
 if __name__ == "__main__":

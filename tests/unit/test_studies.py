@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from matplotlib.axes import Axes
 
 import rin
 from benchmarks.harness import Bench
@@ -147,6 +148,26 @@ def test_the_report_sets_elastic_networks_beside_those_of_each_size(tmp_path):
     assert "| 3 | 2 | 14.1 (sd 0.14) | 12 (sd 0) | worse: +2.1 +- 1.3 |" in told
     assert "| all | 2 | 11 (sd 0) | 10 (sd 0) | worse: +1 +- 0 |" in told
     assert "| 5 |" not in told  # no network of 5 latents was made yet
+
+
+def test_losses_over_time_are_those_of_the_log(tmp_path, monkeypatch):
+    lines = [{"step": 100 * number, "loss": 1.0 / number} for number in range(1, 42)]
+    lines.insert(7, {"step": 700, "held_out_loss": 5.0})
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    losses = queue.training_losses(tmp_path)
+    assert len(losses) == 14
+    assert losses["300"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert losses["4100"] == pytest.approx((1 / 40 + 1 / 41) / 2)
+    run = {"training_loss": losses, "updates": 4100, "cpu_seconds": 410.0}
+    runs = {"base": {"seed-0": run, "seed-1": run}, "grown": {"seed-0": run}, "mask": {"seed-0": {}}}
+    monkeypatch.setattr(report, "measured", lambda _, arm: runs.get(arm, {}))
+    drawn = []
+    honest = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda axis, *of, **options: drawn.append(of) or honest(axis, *of, **options))
+    report.draw_curves(tmp_path, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert len(drawn) == 2, "those of the base"
+    assert drawn[0][0][::13] == pytest.approx([30.0, 410.0])
 
 
 def short(base):
