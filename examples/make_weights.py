@@ -7,7 +7,7 @@
 
 The run stays in runs/NAME and goes on where it was cut off; weights/NAME gets config.json, model.safetensors,
 training.json, measures.json, a picture, and README.md, whose every figure is one that this script has measured.
-With --further it trains another run as long, in runs/NAME-2 and so on, which starts from the weights that are kept;
+With --further it trains another run, in runs/NAME-2 and so on, which starts from the weights that are kept;
 with --kept it trains nothing, and draws and measures these again.
 """
 
@@ -33,8 +33,8 @@ from rin.sharing import ModelCard, hours_trained
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 TRAINING = "training.json"
-"""The runs that weights were trained in, one after the other. `options` is added by hand to those of before a preset
-changed: what makes it again what it was."""
+"""The runs that weights were trained in, one after the other, with their `options`; to those of before a preset changed
+these are added by hand: what makes it again what it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,9 @@ class Model:
     picture: str
     sampling: tuple[str, ...]
     evaluation: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
+    """What further runs are trained as, otherwise than the preset."""
+
     remark: str = ""
     """What a reader of its figures has to know."""
 
@@ -64,6 +67,9 @@ MODELS = {
         picture="samples.png",
         sampling=("--prompt", "a yellow triangle above a cyan disc", "--num", "16", "--guidance", "1"),
         evaluation=("--num", "500", "--guidance", "1"),
+        further=("--diffusion.loss-space", "eps", "--training.num-steps", "1500", "--training.learning-rate", "2e-3"),
+        remark="The loss in v of the first run counts high noise, where it is decided what lies where; that in eps of "
+        "the second counts low noise, where edges become sharp.",
     ),
     "moving-shapes": Model(
         draws="clips of 32x32 pixels: 8 frames after 4 given ones, of two shapes that bounce",
@@ -141,9 +147,10 @@ def main() -> None:
 def train(name: str, data: str | None, kept: Path, runs: list[dict[str, Any]]) -> None:
     """Trains anew, or from the weights that earlier runs made, and keeps what comes of it; adds to the runs."""
     folder = Path("runs") / (f"{name}-{len(runs) + 1}" if runs else name)
+    options = MODELS[name].further if runs else ()
     start = ("--init-from", name, "--seed", str(len(runs))) if runs else ()
-    run("train", name, *start, *(("--data.path", data) if data else ()), "--out", str(folder))
-    runs.append(what_was_trained(folder))
+    run("train", name, *start, *options, *(("--data.path", data) if data else ()), "--out", str(folder))
+    runs.append(({"options": shlex.join(options)} if options else {}) | what_was_trained(folder))
     keep(folder, kept, rin.preset(name).data.path)
     (kept / TRAINING).write_text(json.dumps(runs, indent=1) + "\n")
 
@@ -181,7 +188,7 @@ def card(name: str, model: Model, drawing: str, shown: str, runs: list[dict[str,
     )
     training = (
         f"`python examples/make_weights.py {name}`, which is `rin train {name}`; each further run, with `--further`,\n"
-        "starts from the weights of the one before. Where the preset has changed since, options make it what it was."
+        "starts from the weights of the one before. Options are what a run has otherwise than the preset now."
     )
     heads = "| run | options | seed | updates | hours | processor | PyTorch | held-out loss |\n" + "|---" * 8 + "|"
     remark = f"\n\n{model.remark}" if model.remark else ""
