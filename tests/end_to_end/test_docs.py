@@ -115,6 +115,7 @@ def workspace(tmp_path_factory):
         "rin train small-32 --data.path path/to/images --diffusion.label-drop-rate 0.1 "
         "--training.further-decays 0.9995 0.99 --out runs/mine",
         "rin train moving-shapes --out runs/shapes",
+        "rin train moving-shapes --model.num-latents-min 4 --out runs/shapes-elastic",
         "rin train kinetics-600 --data.path path/to/videos --out runs/clips",
         "rin train small-32 --data.path path/to/arrays.npz --out runs/arrays",
         "rin train small-32 --data.path path/to/deep --data.bits 16 --model.shape 1 32 32 --model.num-classes 0 "
