@@ -185,22 +185,23 @@ def draw(folder: Path, path: Path) -> None:
 def draw_curves(folder: Path, path: Path) -> None:
     """Draws the training loss of every run over the CPU time that it took, seeds of an arm in one colour.
 
-    Runs that started from others, and those of before losses were kept, are left out.
+    Runs that started from others, and those of before losses were kept, are left out. Of a run that was cut off and
+    went on, the time is that of its last part alone.
     """
     from matplotlib import pyplot
 
+    found = {
+        name: [run for run in measured(folder, name).values() if run.get("training_loss")]
+        for name, arm in ARMS.items()
+        if arm.grown_from is None
+    }
     figure, axis = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    place = 0
-    for name, arm in ARMS.items():
-        curves = [run for run in measured(folder, name).values() if run.get("training_loss")]
-        if not curves or arm.grown_from is not None:
-            continue
-        for run in curves:
+    for place, (name, runs) in enumerate((name, runs) for name, runs in found.items() if runs):
+        for number, run in enumerate(runs):
             seconds = [run["cpu_seconds"] * int(update) / run["updates"] for update in run["training_loss"]]
-            axis.plot(seconds, list(run["training_loss"].values()), color=f"C{place}", label=arm.words)
-        place += 1
-    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    axis.legend(handles.values(), handles.keys())
+            losses, label = list(run["training_loss"].values()), "" if number else ARMS[name].words
+            axis.plot(seconds, losses, color=f"C{place}", label=label)
+    axis.legend()
     axis.set(xlabel="CPU seconds", ylabel="training loss (mean of a twentieth of the run)", xscale="log", yscale="log")
     axis.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=120)

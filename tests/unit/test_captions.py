@@ -14,6 +14,7 @@ from rin.core.errors import StoppedError
 from rin.core.kind import Kind
 from rin.core.texts import byte_tokens, text_bytes
 from rin.data.feeding.media_sets import MediaInMemory
+from rin.evaluation.asked import asked_for
 from rin.evaluation.captions import describe_captions, measured_captions
 from rin.evaluation.images import drawn_samples
 from rin.nn.size import num_parameters
@@ -186,7 +187,7 @@ def test_pictures_to_be_measured_are_of_the_captions_that_were_trained_on(run, m
 
     trained = rin.load(run)
     monkeypatch.setattr(rin.TrainedModel, "sample", sample)
-    samples = drawn_samples(trained, 30, None, run)
+    samples = drawn_samples(trained, 30, None, asked_for(trained.kind, run, 30))
     assert [labels for _, labels in samples.parts] == [None], "captions are no classes to be told by a network"
     training = open_data(short().data, SMALL.shape).training
     _, labels = training.get(torch.linspace(0, len(training) - 1, 30).round().long())
@@ -199,11 +200,12 @@ def test_pictures_to_be_measured_are_of_the_captions_that_were_trained_on(run, m
 def test_a_model_whose_captions_are_not_at_hand_is_not_measured_without_them(run, tmp_path):
     trained = rin.load(run)
     with pytest.raises(RinError, match="give the run"):
-        drawn_samples(trained, 2, None, tmp_path)
-    by_embeddings = replace(SMALL, caption_length=0, num_condition_tokens=2, condition_dim=8).kind
-    trained.kind = by_embeddings
-    with pytest.raises(RinError, match="in Python alone"):
-        drawn_samples(trained, 2, None, run)
+        asked_for(trained.kind, tmp_path, 2)
+    with pytest.raises(RinError, match="give the run"):
+        drawn_samples(trained, 2, None)
+    trained.kind = replace(SMALL, caption_length=0, num_condition_tokens=2, condition_dim=8).kind
+    with pytest.raises(RinError, match="embeddings of your own"):
+        asked_for(trained.kind, run, 2)
 
 
 @pytest.mark.parametrize(

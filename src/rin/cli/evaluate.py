@@ -15,6 +15,7 @@ from rin.core.errors import RinError
 from rin.core.files import check_writable_file, written_whole
 from rin.core.launch import processes
 from rin.core.names import printable
+from rin.evaluation.asked import DrawnBy, asked_for
 from rin.evaluation.captions import describe_captions, measured_captions
 from rin.evaluation.features import FeatureNetwork, feature_network
 from rin.evaluation.images import (
@@ -302,10 +303,12 @@ def _of_pictures(
     decays = chosen.average_decays
     if len(decays) > 1 and chosen.neighbours is not None:
         raise RinError("--neighbours shows the samples of one average: give one of --average-decays")
+    asked: DrawnBy | None = None
     if trained is None:
         samples, shape = given_samples(source, chosen.shape, chosen.num)
     else:
-        samples, shape = _drawn(chosen, trained, decays[:1]), trained.kind.shape
+        asked = asked_for(trained.kind, source, _PICTURES if chosen.num is None else chosen.num)
+        samples, shape = _drawn(chosen, trained, decays[:1], asked), trained.kind.shape
     run = source if (source / checkpoint.FOLDER).is_dir() else None
     reference, pictures = reference_of(run, chosen.reference, chosen.reference_split, shape, network, batch_size)
     if chosen.neighbours is not None and pictures is None:
@@ -328,16 +331,18 @@ def _of_pictures(
     columns = {f"decay {decays[0]}": results}
     for decay in decays[1:]:
         trained = load(chosen.run, decay)
-        columns[f"decay {decay}"] = measured(trained, _drawn(chosen, trained, (decay,)))
+        columns[f"decay {decay}"] = measured(trained, _drawn(chosen, trained, (decay,), asked))
     return columns, [*lines, table(columns)]
 
 
-def _drawn(chosen: EvaluateArguments, trained: TrainedModel, decay: tuple[float, ...]) -> Samples:
+def _drawn(
+    chosen: EvaluateArguments, trained: TrainedModel, decay: tuple[float, ...], asked: DrawnBy | None
+) -> Samples:
     """What one average of a run draws; a folder for the pictures of several has one for each."""
     num, keep = _PICTURES if chosen.num is None else chosen.num, chosen.keep
     if keep is not None and len(chosen.average_decays) > 1:
         keep = keep / f"decay-{decay[0]}"
-    samples = drawn_samples(trained, num, keep, model_folder(chosen.run), **chosen.sampling.options)
+    samples = drawn_samples(trained, num, keep, asked, **chosen.sampling.options)
     return dataclasses.replace(
         samples, description=samples.description | ({"average_decay": decay[0]} if decay else {})
     )

@@ -14,6 +14,7 @@ from rin.core.files import check_writable_file
 from rin.core.launch import processes
 from rin.core.names import printable
 from rin.diffusion import SamplerName
+from rin.evaluation.asked import asked_for
 from rin.evaluation.features import feature_network
 from rin.evaluation.images import drawn_samples, measure_samples, measuring_protocol, patch_size_of, reference_of
 from rin.evaluation.sweeping import SWEEP, Sweep, Way, check_plot, draw_sweep, sweep_table, ways
@@ -119,12 +120,12 @@ def _sweep(chosen: SweepArguments) -> None:
     run = folder if (folder / checkpoint.FOLDER).is_dir() else None
     shape = trained.kind.shape
     reference, _ = reference_of(run, chosen.reference, chosen.reference_split, shape, network, batch_size)
-    protocols = list[dict[str, Any]]()
+    asked, protocols = asked_for(trained.kind, folder, chosen.num), list[dict[str, Any]]()
     for number, way in enumerate(all_ways, start=1):
         if way.average_decay != decay:
             decay, trained = way.average_decay, load(chosen.run, way.average_decay)
         samples = drawn_samples(
-            trained, chosen.num, None, folder, seed=chosen.seed, batch_size=chosen.batch_size,
+            trained, chosen.num, None, asked, seed=chosen.seed, batch_size=chosen.batch_size,
             precision=chosen.precision, compile=chosen.compile, **way.options,
         )  # fmt: skip
         protocol = measuring_protocol(samples, reference, network)

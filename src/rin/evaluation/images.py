@@ -22,7 +22,7 @@ from rin.data.feeding.media_sets import in_turn
 from rin.data.feeding.workers import Asked
 from rin.data.files.arrays import are_arrays
 from rin.data.prepared.reading import is_prepared
-from rin.evaluation.asked import asked_for
+from rin.evaluation.asked import DrawnBy, asked_for, of_kind
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.kept_samples import Labelled, claim, part_of, read_part
 from rin.evaluation.quality import PictureMeasures
@@ -59,26 +59,24 @@ class Samples:
     """Of the labels; 0 if there are none."""
 
 
-def drawn_samples(trained: TrainedModel, num: int, keep: Path | None, run: Path = Path(), **options: Any) -> Samples:
-    """Pictures that a model draws, its classes spread evenly; every process gets all of them.
-
-    One that draws by captions gets those of the pictures that it has learned from, evenly spaced.
+def drawn_samples(
+    trained: TrainedModel, num: int, keep: Path | None, asked: DrawnBy | None = None, **options: Any
+) -> Samples:
+    """Pictures that a model draws; every process gets all of them.
 
     Args:
         trained: the model.
         num: how many.
         keep: a folder for them, as .npz files; those that an earlier, interrupted call has drawn are not drawn again.
-        run: the folder of the model's run, which tells where captions come from.
+        asked: what they are drawn by, see `asked_for`; the model's classes, spread evenly, if None.
         **options: of `TrainedModel.sample`.
 
     Raises:
         RinError: a number below 2, a folder with something else in it or one that cannot be written, options that the
-            model cannot follow, or captions that are not at hand.
+            model cannot follow, or no captions for a model that draws by such.
     """
-    if num < 2:
-        raise RinError(f"--num {num}: measures need 2 pictures or more")
-    num_classes = trained.kind.num_classes
-    trained, labels = asked_for(trained, run, num)
+    kind, labels = asked_for(trained.kind, None, num) if asked is None else asked
+    num_classes, trained = kind.num_classes, of_kind(trained, kind)
     of_labels = "spread evenly" if num_classes else "captions of the training set, evenly spaced"
     description = {
         "num": num,

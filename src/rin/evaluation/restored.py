@@ -12,7 +12,7 @@ from rin.core.errors import RinError
 from rin.core.pixels import to_floats, to_pictures
 from rin.core.shapes import Pictures
 from rin.data.degrading import downscaled, held_out_degraded, parse_degrade
-from rin.evaluation.asked import reading
+from rin.evaluation.asked import has_labels_of_data, of_kind
 from rin.experiment import ExperimentConfig
 from rin.run_data import held_out_of
 from rin.trained_model import TrainedModel
@@ -45,8 +45,10 @@ def measured_restored(
     pictures = to_pictures(stored).cpu()
     low = held_out_degraded(pictures, experiment.data.condition_by, places)
     assert low is not None  # it is checked
-    asked = labels.tolist() if trained.kind.is_labelled else None
-    drawn = to_pictures(reading(trained, held_out).sample(asked, condition=to_floats(low), **options))
+    asked = labels.tolist() if trained.kind.num_classes else None
+    if has_labels_of_data(trained.kind):
+        trained, asked = of_kind(trained, trained.kind.reading(held_out.class_names)), labels.tolist()
+    drawn = to_pictures(trained.sample(asked, condition=to_floats(low), **options))
     pictures = pictures[:, : trained.kind.shape[0]]
     found = {"num": num, "degrade": experiment.data.condition_by, "psnr": psnr(drawn, pictures).mean().item()}
     if degradation.factor == 1:

@@ -16,7 +16,7 @@ from torch import Tensor
 from rin.core.errors import RinError
 from rin.core.progress import LOGGER, progress_bar
 from rin.core.shapes import Examples
-from rin.evaluation.asked import reading
+from rin.evaluation.asked import has_labels_of_data, of_kind
 from rin.model_files import CONFIG, read_experiment
 from rin.run_data import check_data, open_run_data
 from rin.sampling.requests import spread_labels
@@ -136,8 +136,9 @@ def measured_sets(
         raise RinError(f"--num {num}: take 2 to {len(data.held_out)}, as many as the run holds out (data.num_held_out)")
     held_out = torch.arange(num)
     asked = spread_labels(range(kind.num_classes), num) if kind.num_classes else None
-    if kind.has_captions:
-        trained, asked = reading(trained, data.held_out), data.held_out.get(held_out)[1].tolist()
+    if has_labels_of_data(kind):
+        trained = of_kind(trained, kind.reading(data.held_out.class_names))
+        asked = data.held_out.get(held_out)[1].tolist()
     drawn = trained.sample(asked, num, **options)
     (reference, labels), (training, training_labels) = (
         (kind.examples(*got)[0], got[1])

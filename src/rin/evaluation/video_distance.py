@@ -17,7 +17,7 @@ from rin.data.config import BUILT_IN
 from rin.data.feeding.media_sets import MediaInMemory
 from rin.data.files.arrays import are_arrays
 from rin.data.prepared.reading import is_prepared
-from rin.evaluation.asked import reading
+from rin.evaluation.asked import has_labels_of_data, of_kind
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.frechet import feature_statistics, frechet_distance
 from rin.evaluation.reference import Reference, measure_reference, read_reference
@@ -115,7 +115,7 @@ def frechet_video_distance(
         **options: of `TrainedModel.sample`.
 
     Raises:
-        RinError: clips have no classes of the model's, or the network does not fit.
+        RinError: clips have no classes of the model's, there are no captions for it, or the network does not fit.
     """
     if conditions is not None and not len(conditions):
         raise RinError("there are no clips to go on from: give a set of them as --reference")
@@ -129,8 +129,11 @@ def _drawn(trained: TrainedModel, conditions: MediaSet | None, num: int, options
     kind = trained.kind
     of_classes = spread_labels(range(kind.num_classes), num) if kind.num_classes else None
     numbers = None if conditions is None or not kind.num_classes else _numbers_of_classes(trained, conditions)
-    if conditions is not None and kind.has_captions:
-        trained = reading(trained, conditions)
+    by_captions = has_labels_of_data(kind)
+    if by_captions:
+        if conditions is None:
+            raise RinError("this model draws by captions, and an .npz has none: give a set of clips as --reference")
+        trained = of_kind(trained, kind.reading(conditions.class_names))
     places = torch.arange(num)
     if conditions is not None:
         count = len(conditions)
@@ -139,10 +142,10 @@ def _drawn(trained: TrainedModel, conditions: MediaSet | None, num: int, options
         part = places[first : first + PART]
         labels = None if of_classes is None else of_classes[first : first + PART]
         context = None
-        if conditions is not None and (kind.num_context_frames or kind.has_captions or numbers is not None):
+        if conditions is not None and (kind.num_context_frames or by_captions or numbers is not None):
             clips, of_clips = conditions.get(part)
             context = _first_frames(clips, kind.num_context_frames)
-            if kind.has_captions:
+            if by_captions:
                 labels = of_clips.tolist()
             labels = labels if numbers is None else _renumbered(of_clips, numbers)
         drawn = to_pictures(

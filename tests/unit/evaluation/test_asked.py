@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import rin
-from rin import DataConfig
+from rin import DataConfig, RinError
 from rin.data.feeding.media_sets import MediaInMemory
 from rin.evaluation.restored import measured_restored
 from rin.evaluation.sets import measured_sets
@@ -74,3 +74,13 @@ def test_clips_are_drawn_by_the_captions_of_those_beside_them(asked):
     conditions = MediaInMemory(clips, torch.tensor([2, 0, 1]), ("up", "down", "left"))
     assert [part.shape for part in _drawn(trained, conditions, 5, {})] == [(5, 3, 3, 8, 8)]
     assert asked == ["left", "up", "down", "left", "up"]
+
+
+def test_clips_are_not_drawn_without_their_captions():
+    config = small(**READS, shape=(3, 2, 8, 8))
+    trained = rin.TrainedModel(rin.RIN(config), rin.Diffusion(rin.DiffusionConfig(num_steps=2)), config)
+    with pytest.raises(RinError, match="draws by captions"):
+        next(_drawn(trained, None, 5, {}))
+    trained.kind = small(num_classes=0, shape=(3, 2, 8, 8), num_condition_tokens=2, condition_dim=8).kind
+    with pytest.raises(RinError, match="embeddings of your own"):
+        next(_drawn(trained, None, 5, {}))
