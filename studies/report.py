@@ -195,6 +195,8 @@ def draw_curves(folder: Path, path: Path) -> None:
         for name, arm in ARMS.items()
         if arm.grown_from is None
     }
+    if not any(found.values()):
+        raise SystemExit(f"no run of {folder} has its training losses: there are no curves to draw")
     figure, axis = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for place, (name, runs) in enumerate((name, runs) for name, runs in found.items() if runs):
         for number, run in enumerate(runs):
@@ -202,7 +204,7 @@ def draw_curves(folder: Path, path: Path) -> None:
             losses, label = list(run["training_loss"].values()), "" if number else ARMS[name].words
             axis.plot(seconds, losses, color=f"C{place}", label=label)
     axis.legend()
-    axis.set(xlabel="CPU seconds", ylabel="training loss (mean of a twentieth of the run)", xscale="log", yscale="log")
+    axis.set(xlabel="CPU seconds", ylabel="training loss, mean of each part of the run", xscale="log", yscale="log")
     axis.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -168,6 +168,9 @@ def test_losses_over_time_are_those_of_the_log(tmp_path, monkeypatch):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     assert len(drawn) == 2, "those of the base"
     assert drawn[0][0][::13] == pytest.approx([30.0, 410.0])
+    runs.clear()
+    with pytest.raises(SystemExit, match="has its training losses"):
+        report.draw_curves(tmp_path, tmp_path / "none.png")
 
 
 def short(base):
