@@ -56,8 +56,9 @@ static: setup  ## format, lint, layers: a second
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
-check: static  ## types too
+check: static  ## types too, and those of what macOS has
 	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonplatform Darwin src
 
 format: setup
 	$(BIN)/ruff format .

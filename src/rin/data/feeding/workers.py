@@ -136,7 +136,7 @@ def _until_workers_can_start(wanted: Iterator[Asked]) -> Generator[Asked]:
 
 def _usual_count() -> int:
     """One worker a core that this process may use, shared with the others of a launcher on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, min(_MOST_WORKERS, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
@@ -279,6 +279,8 @@ def _live_with_parent(number: int) -> None:
         os._exit(1)
 
     def leave_if_told() -> None:
+        if sys.platform == "darwin":  # nothing says there who sent a signal: the first thread alone ends a worker
+            return
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
             pass  # it came to the whole group
         os._exit(1)
