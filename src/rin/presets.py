@@ -71,7 +71,7 @@ def digits() -> ExperimentConfig:
             compute_depth=(1, 1, 1), num_heads=4, num_read_write_heads=4, latent_mlp_ratio=2, interface_mlp_ratio=2,
         ),
         diffusion=DiffusionConfig(
-            prediction="v", loss_space="v", label_drop_rate=0.1, sampler="ddim", num_steps=50,
+            prediction="v", loss_space="v", label_drop_rate=0.1, guidance_latents="own", sampler="ddim", num_steps=50,
         ),
         data=DataConfig(path="digits", flip=False),
         training=TrainingConfig(
@@ -95,7 +95,7 @@ def points() -> ExperimentConfig:
         ),
         diffusion=DiffusionConfig(
             prediction="v", loss_space="v", self_cond_rate=0.3, self_cond_by="share", label_drop_rate=0.1,
-            sampler="dpmpp-2m", num_steps=25,
+            guidance_latents="own", sampler="dpmpp-2m", num_steps=25,
         ),
         data=DataConfig(path="points", num_held_out=1000, flip=False),
         training=TrainingConfig(
@@ -121,7 +121,8 @@ def captions() -> ExperimentConfig:
         ),
         diffusion=DiffusionConfig(
             schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="v",
-            self_cond_rate=0.3, self_cond_by="share", label_drop_rate=0.1, sampler="dpmpp-2m", num_steps=20,
+            self_cond_rate=0.3, self_cond_by="share", label_drop_rate=0.1, guidance_latents="own",
+            sampler="dpmpp-2m", num_steps=20,
         ),
         data=DataConfig(path="captions", num_held_out=1000, flip=False),
         training=TrainingConfig(
@@ -146,7 +147,8 @@ def small_32() -> ExperimentConfig:
         ),
         diffusion=DiffusionConfig(
             schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="eps",
-            self_cond_rate=0.3, self_cond_by="share", label_drop_rate=0.1, sampler="dpmpp-2m", num_steps=20,
+            self_cond_rate=0.3, self_cond_by="share", label_drop_rate=0.1, guidance_latents="own",
+            sampler="dpmpp-2m", num_steps=20,
         ),
         data=DataConfig(path="uoft-cs/cifar10", num_held_out=256, flip=True),
         training=TrainingConfig(
@@ -173,7 +175,8 @@ def cifar10_small() -> ExperimentConfig:
         ),
         diffusion=DiffusionConfig(
             schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="eps",
-            self_cond_rate=0.3, self_cond_by="share", label_drop_rate=0.1, sampler="dpmpp-2m", num_steps=20,
+            self_cond_rate=0.3, self_cond_by="share", label_drop_rate=0.1, guidance_latents="own",
+            sampler="dpmpp-2m", num_steps=20,
         ),
         data=DataConfig(path="uoft-cs/cifar10", num_held_out=512, flip=True),
         training=TrainingConfig(
@@ -220,7 +223,7 @@ def cifar10_modern() -> ExperimentConfig:
         ),
         diffusion=DiffusionConfig(
             schedule="sigmoid@-3,3,0.9", sampling_schedule="cosine", prediction="v", loss_space="eps",
-            label_drop_rate=0.1, sampler="ddim", num_steps=50,
+            label_drop_rate=0.1, guidance_latents="own", sampler="ddim", num_steps=50,
         ),
         data=DataConfig(path="uoft-cs/cifar10", num_held_out=512, flip=True),
         training=TrainingConfig(

@@ -1,16 +1,19 @@
 """`rin sweep`: every way once, gone on with, in a table and a plot."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from rin import Diffusion
 from rin import load as rin_load
 from rin.cli import main
 from rin.costs.operations import cost
 from rin.diffusion.samplers import evaluations
-from rin.evaluation.sweeping import Way, ways
+from rin.evaluation.sweeping import Way, measured_rows, ways
+from rin.model_files import weights_digest
 from tests.end_to_end.commands import TINY, assert_one_line, rin
 from tests.end_to_end.test_evaluate import network, run  # noqa: F401
 
@@ -152,6 +155,20 @@ def test_a_budget_chooses_the_best_measured_way_that_costs_no_more(elastic, netw
     way = ("--steps", best["way"]["num_steps"], "--num-latents", best["way"]["num_latents"])
     assert np.array_equal(pictures, drawn(elastic, tmp_path / "way.npz", *way))
     assert not np.array_equal(pictures, drawn(elastic, tmp_path / "own.npz"))
+
+
+def test_what_was_measured_with_other_latents_of_guidance_is_another_way(elastic, tmp_path):
+    trained, file = rin_load(elastic), tmp_path / "sweep.jsonl"
+    samples = {"num": 12, "weights_sha256": weights_digest(trained.model)}
+    for distance, more in ((1.0, {}), (2.0, {"guidance_latents": "own"})):
+        way = {"guidance": 1.0, "distance": distance}
+        row = {"way": way, "frechet_distance": distance, "protocol": {"samples": samples | more}}
+        with file.open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
+    for latents, distance in (("shared", 1.0), ("own", 2.0)):
+        trained.diffusion = Diffusion(replace(trained.diffusion.config, guidance_latents=latents))
+        assert [row["frechet_distance"] for row in measured_rows(file, trained, 1.0)] == [distance]
+    assert measured_rows(file, trained, 0.0) == []
 
 
 @pytest.mark.parametrize(

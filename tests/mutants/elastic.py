@@ -35,8 +35,8 @@ MUTANTS = [
     Mutant(
         "elastic-guide-from-the-latents-of-the-guided",
         DIFFUSION,
-        "guide = weak(model_input, gamma, condition, of_guide)",
-        "guide = weak(model_input, gamma, condition, carried.latents)",
+        "(model_input, gamma, condition, before)",
+        "(model_input, gamma, condition, carried.latents)",
         "the pass that guides goes on from its own latents",
         (elastic("test_fewer_latents_guide_under_the_same_condition_with_latents_of_their_own"),),
     ),

@@ -140,8 +140,8 @@ MUTANTS = [
     Mutant(
         "guidance-second-pass-from-the-firsts-latents",
         DIFFUSION,
-        "(condition or Condition()).null(), carried.latents)",
-        "(condition or Condition()).null(), conditioned.latents)",
+        "if passes.guide_has_own else carried.latents",
+        "if passes.guide_has_own else conditioned.latents",
         "both passes start from the same latents",
         (diffusion("test_both_passes_of_guidance_start_from_the_latents_of_the_conditional_one"),),
     ),
@@ -152,6 +152,14 @@ MUTANTS = [
         "return estimated, Carried(guide.latents if passes.guidance else conditioned.latents, of_guide)",
         "the conditional pass's latents are carried on",
         (diffusion("test_both_passes_of_guidance_start_from_the_latents_of_the_conditional_one"),),
+    ),
+    Mutant(
+        "guidance-own-latents-never-kept",
+        DIFFUSION,
+        "of_guide = guide.latents if passes.guide_has_own else None",
+        "of_guide = conditioned.latents if passes.guide_has_own else None",
+        "a pass that goes on from its own latents has them of the step before",
+        (diffusion("test_the_unconditional_pass_can_go_on_from_its_own_latents"),),
     ),
     Mutant(
         "guidance-always-two-passes",

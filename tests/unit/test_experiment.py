@@ -175,6 +175,7 @@ OTHER = {
     "training.parallel": "fsdp", "training.accumulation_steps": 2, "data.memory_gib": 9.0, "data.num_workers": 0,
     "data.skip_broken": True,
     "diffusion.sampler": "ddpm-small", "diffusion.num_steps": 9, "diffusion.sampling_schedule": "linear",
+    "diffusion.guidance_latents": "shared",
 }  # fmt: skip
 
 

@@ -45,6 +45,10 @@ class DiffusionConfig:
     label_drop_rate: float = 0.0
     """Share of the examples whose condition is dropped in training; guidance needs more than 0."""
 
+    guidance_latents: Literal["shared", "own"] = changeable("shared")
+    """The latents that the pass without the condition starts from under guidance: those of the pass with it, as in the
+    original, or its own of the step before, which know nothing of the condition, and draw the better pictures."""
+
     sampler: SamplerName = changeable("ddpm")
     """ddpm, ddpm-small (the posterior's variance), ddim, dpmpp-2m or heun."""
 

@@ -82,6 +82,9 @@ class Passes(NamedTuple):
     num_guide_latents: int | None
     """Latents of the pass that guides, under the same condition; None guides by a pass without the condition."""
 
+    guide_has_own: bool
+    """Whether the pass that guides goes on from its own latents."""
+
 
 class Diffusion:
     """The process around a denoiser. Every public tensor is in [-1, 1]; the input scale lives in here alone."""
@@ -215,7 +218,7 @@ class Diffusion:
         fast = _fast(take, device) if options.get("compile", False) else take
         t, td = 1.0 if given is None else given.t, options.get("td", 0.0)
         levels = noise_levels(gamma_of, num_steps, td, t)
-        passes = _passes(options, levels, [t * step_times(step, num_steps, td)[0] for step in range(num_steps)])
+        passes = self._passes(options, levels, [t * step_times(step, num_steps, td)[0] for step in range(num_steps)])
         by_clean = num_steps - 1
         if to_noise:
             levels, passes, by_clean = levels.flip(0), passes[::-1], 0
@@ -255,22 +258,18 @@ class Diffusion:
         passes: Passes,
         low: Examples | None,
     ) -> tuple[Estimate, Carried]:
-        """One look at x_t; the estimate agrees with a smaller picture if `low` is one.
-
-        Under guidance both passes start from the same latents, and the conditional's are carried; but a pass with few
-        latents, which guides in place of the unconditional one, goes on from its own.
-        """
+        """One look at x_t; the estimate agrees with a smaller picture if `low` is one."""
         model_input = self.model_input(x_t)
         full = working_with(model, passes.num_latents)
         conditioned, of_guide = full(model_input, gamma, condition, carried.latents), carried.of_guide
         prediction = _in_float32(conditioned.prediction)
         if passes.guidance:
+            before = of_guide if passes.guide_has_own else carried.latents
             if passes.num_guide_latents is None:
-                guide = full(model_input, gamma, (condition or Condition()).null(), carried.latents)
+                guide = full(model_input, gamma, (condition or Condition()).null(), before)
             else:
-                weak = working_with(model, passes.num_guide_latents)
-                guide = weak(model_input, gamma, condition, of_guide)
-                of_guide = guide.latents
+                guide = working_with(model, passes.num_guide_latents)(model_input, gamma, condition, before)
+            of_guide = guide.latents if passes.guide_has_own else None
             prediction = prediction + passes.guidance * (prediction - _in_float32(guide.prediction))
         clip, space = self.config.input_scale, self.config.prediction
         estimated = estimate(prediction, x_t, gamma, space, clip, recompute_eps=True)
@@ -289,6 +288,22 @@ class Diffusion:
                 "guidance needs a model trained with label dropping: train with --diffusion.label-drop-rate 0.1, "
                 "or leave guidance at 0"
             )
+
+    def _passes(
+        self, options: SamplingOptions, levels: Float[Tensor, "num_steps 3"], times: Sequence[float]
+    ) -> list[Passes]:
+        """The passes of each step, by the noise level and the time at which it begins."""
+        guidance, interval = options.get("guidance", 0.0), options.get("guidance_interval")
+        num_guide_latents = options.get("num_guide_latents")
+        return [
+            Passes(
+                guidance if is_inside(gamma, interval) else 0.0,
+                latents_at(options.get("num_latents"), t),
+                num_guide_latents,
+                num_guide_latents is not None or self.config.guidance_latents == "own",
+            )
+            for (gamma, *_), t in zip(levels.tolist(), times, strict=True)
+        ]
 
     def scaled(self, condition: Condition | None) -> Condition | None:
         """The condition with its context scaled as the data are: the original scales all frames of a clip at once."""
@@ -309,19 +324,6 @@ class Diffusion:
         if condition is None or (keep is None and not self.config.label_drop_rate):
             return condition
         return condition.keep(~chance.true(purpose, self.config.label_drop_rate) if keep is None else keep)
-
-
-def _passes(options: SamplingOptions, levels: Float[Tensor, "num_steps 3"], times: Sequence[float]) -> list[Passes]:
-    """The passes of each step, by the noise level and the time at which it begins."""
-    guidance, interval = options.get("guidance", 0.0), options.get("guidance_interval")
-    return [
-        Passes(
-            guidance if is_inside(gamma, interval) else 0.0,
-            latents_at(options.get("num_latents"), t),
-            options.get("num_guide_latents"),
-        )
-        for (gamma, *_), t in zip(levels.tolist(), times, strict=True)
-    ]
 
 
 def _fast(take: Step, device: torch.device) -> Step:

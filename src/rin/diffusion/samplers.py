@@ -36,7 +36,7 @@ class Carried(NamedTuple):
     """Of the network."""
 
     of_guide: Latents | None = None
-    """Of the pass with few latents that guides it, if there is one."""
+    """Of the pass that guides it, if there is one that goes on from its own."""
 
 
 Look = Callable[[Examples, Carried, Level], tuple[Estimate, Carried]]

@@ -117,6 +117,7 @@ def sampling_protocol(trained: TrainedModel, options: Mapping[str, Any]) -> dict
         "steps": options.get("num_steps") or config.num_steps,
         "schedule": options.get("schedule") or config.sampling_schedule,
         "guidance": options.get("guidance", 0.0),
+        **({"guidance_latents": "own"} if options.get("guidance") and config.guidance_latents == "own" else {}),
         **({"guidance_interval": list(interval)} if (interval := options.get("guidance_interval")) else {}),
         **{name: options[name] for name in ("num_latents", "num_guide_latents") if options.get(name) is not None},
         **({"consistent": True} if options.get("consistent") else {}),

@@ -225,6 +225,8 @@ def measured_rows(path: Path, trained: TrainedModel, guidance: float) -> list[di
     """
     digest = weights_digest(trained.model)
     rows = [row for row in Sweep(path).rows if row["protocol"]["samples"].get("weights_sha256") == digest]
+    latents = trained.diffusion.config.guidance_latents if guidance else "shared"
+    rows = [row for row in rows if row["protocol"]["samples"].get("guidance_latents", "shared") == latents]
     most = max((row["protocol"]["samples"]["num"] for row in rows), default=0)
     return [row for row in rows if row["protocol"]["samples"]["num"] == most and row["way"]["guidance"] == guidance]
 

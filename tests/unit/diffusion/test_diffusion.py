@@ -598,14 +598,14 @@ def test_too_few_draws_of_recorded_noise_are_refused():
         diffusion.sample(Answering(), (1, 1, 2, 2), num_steps=3, noise=list(noise))
 
 
-def guided(guidance, conditioned=0.2, unconditioned=-0.1):
+def guided(guidance, conditioned=0.2, unconditioned=-0.1, **config):
     """A run under guidance, of a model that answers by whether it is told a label."""
 
     def answer(x, _gamma, condition):
         return torch.full_like(x, unconditioned if (condition.labels == -1).all() else conditioned)
 
     model = Answering(answer)
-    diffusion = Diffusion(DiffusionConfig(sampler="ddim", prediction="x", label_drop_rate=0.1))
+    diffusion = Diffusion(DiffusionConfig(sampler="ddim", prediction="x", label_drop_rate=0.1, **config))
     steps = list(
         diffusion.steps(
             model,
@@ -653,6 +653,26 @@ def test_both_passes_of_guidance_start_from_the_latents_of_the_conditional_one()
     assert [step.latents.unique().item() for step in steps] == [1.0, 3.0, 5.0]
     given = model.recorded("x")
     assert all(torch.equal(given[2 * step], given[2 * step + 1]) for step in range(3))
+
+
+def test_the_unconditional_pass_can_go_on_from_its_own_latents():
+    model, steps = guided(1.5, guidance_latents="own")
+    carried = [None if latents is None else latents.unique().item() for latents in model.recorded("latents_prev")]
+    # the unconditional passes are calls 2, 4 and 6
+    assert carried == [None, None, 1.0, 2.0, 3.0, 4.0]
+    assert [step.latents.unique().item() for step in steps] == [1.0, 3.0, 5.0]
+
+
+def test_own_latents_begin_from_zeros_where_an_interval_of_guidance_begins():
+    model = Answering(lambda x, _gamma, _condition: torch.zeros_like(x))
+    config = DiffusionConfig(prediction="x", label_drop_rate=0.1, guidance_latents="own", sampling_schedule="linear")
+    options = {"num_steps": 4, "guidance": 1.0, "guidance_interval": (0.1, 1.5), "seeds": [0, 1]}
+    Diffusion(config).sample(model, (2, 1, 2, 2), Condition(labels=torch.tensor([3, 1])), **options)
+    unconditional = [bool((condition.labels == -1).all()) for condition in model.recorded("condition")]
+    carried = [None if latents is None else latents.unique().item() for latents in model.recorded("latents_prev")]
+    # sigma = inf, 1.73, 1, 0.58 where the steps begin
+    assert unconditional == [False, False, False, True, False, True]
+    assert carried == [None, 1.0, 2.0, None, 3.0, 4.0]
 
 
 def test_no_guidance_is_one_pass_a_step():

@@ -31,7 +31,7 @@ ROUNDING = 0.1 / 127.5
 SHORT = {"compute_depth": (1,)}
 DIFFUSION = DiffusionConfig(label_drop_rate=0.1, num_steps=STEPS, sampler="ddim")
 MODELS = {
-    "image": (small(mixing_size=3), DIFFUSION),
+    "image": (small(mixing_size=3), replace(DIFFUSION, guidance_latents="own")),
     "clip": (small(**VIDEO, **SHORT), replace(DIFFUSION, prediction="v", input_scale=0.7, normalise_input=True)),
     "set": (
         small(shape=(9, 7), num_classes=0, **SHORT),

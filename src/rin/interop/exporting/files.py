@@ -200,6 +200,7 @@ def _for_samplers(
         "input_scale": process.input_scale,
         "normalise_input": process.normalise_input,
         "label_drop_rate": process.label_drop_rate,
+        "guidance_latents": process.guidance_latents,
         "schedule": process.sampling_schedule,
         "sampler": process.sampler if process.sampler in _SAMPLER_RULES else _SAMPLER_RULES[0],
         "num_steps": process.num_steps,

@@ -42,14 +42,17 @@ def draw(network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_st
     """Samples in [-1, 1] out of noise x. The condition, and what says nothing, are inputs of the network by name."""
     gammas = gamma_of((1 - np.arange(num_steps + 1) / num_steps).astype(np.float32), config["schedule"])
     half_log_snr = np.log(gammas[:-1] / (1.0 - gammas[:-1].astype(float))) / 2
-    latents, x_0, scale = np.zeros((len(x), *config["latents"]), np.float32), x, np.float32(config["input_scale"])
+    latents = latents_without = np.zeros((len(x), *config["latents"]), np.float32)
+    x_0, scale = x, np.float32(config["input_scale"])
     for step, (gamma, gamma_next) in enumerate(pairwise(gammas)):
         signal, noise, x_0_before = np.sqrt(gamma), np.sqrt(1 - gamma), x_0
         deviation = x.std(axis=tuple(range(1, x.ndim)), keepdims=True) if config["normalise_input"] else 1
         inputs = {"x": x / deviation, "gamma": np.full(len(x), gamma), "latents_prev": latents}
+        own = {"latents_prev": latents_without} if config["guidance_latents"] == "own" else {}
         prediction, latents = network.run(None, inputs | condition)
         if guidance:  # away from what it predicts without the condition
-            prediction += np.float32(guidance) * (prediction - network.run(None, inputs | nothing)[0])
+            without, latents_without = network.run(None, inputs | nothing | own)
+            prediction += np.float32(guidance) * (prediction - without)
         if config["prediction"] == "eps":
             x_0 = (x - noise * prediction) / signal
         else:
