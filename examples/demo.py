@@ -17,7 +17,7 @@ from rin.core.errors import RinError, StoppedError
 from rin.data import MediaSet
 from rin.sampling.requests import spread_labels
 
-SHOWN, MEASURED, SEED, GUIDANCE = 100, 1000, 1, 1.0
+SHOWN, MEASURED, SEED, GUIDANCE = 100, 1000, 1, 0.5
 
 
 def everything(images: MediaSet):

@@ -59,7 +59,7 @@ MODELS = {
         data="The digits of scikit-learn: 1,797 scans of the UCI set *Optical Recognition of Handwritten Digits* (E. "
         "Alpaydin and C. Kaynak, 1998; CC BY 4.0), of which 10 % are held out.",
         picture="samples.png",
-        sampling=("--classes", "0-9", "--num", "100", "--guidance", "1"),
+        sampling=("--classes", "0-9", "--num", "100", "--guidance", "0.5"),
     ),
     "captions": Model(
         draws="pictures of 24x24 pixels by a sentence on two coloured shapes",
@@ -104,7 +104,7 @@ def run(*arguments: str) -> str:
 def digits_measured(trained: rin.TrainedModel) -> tuple[dict, str]:
     """The demo's measures."""
     labels = spread_labels(range(10), 1000)
-    drawn = rin.to_pictures(trained.sample(labels, seed=2, guidance=1.0))
+    drawn = rin.to_pictures(trained.sample(labels, seed=2, guidance=0.5))
     experiment = rin.preset("digits")
     data = rin.open_data(experiment.data, experiment.model.shape)
     found = measure(drawn.numpy(), torch.tensor(labels).numpy(), *everything(data.training), *everything(data.held_out))
