@@ -67,9 +67,9 @@ MODELS = {
         picture="samples.png",
         sampling=("--prompt", "a yellow triangle above a cyan disc", "--num", "16", "--guidance", "1"),
         evaluation=("--num", "500", "--guidance", "1"),
-        further=("--diffusion.loss-space", "eps", "--training.num-steps", "1500", "--training.learning-rate", "2e-3"),
+        further=("--diffusion.loss-space", "eps", "--training.num-steps", "3000", "--training.learning-rate", "2e-3"),
         remark="The loss in v of the first run counts high noise, where it is decided what lies where; that in eps of "
-        "the second counts low noise, where edges become sharp.",
+        "the others counts low noise, where edges become sharp.",
     ),
     "moving-shapes": Model(
         draws="clips of 32x32 pixels: 8 frames after 4 given ones, of two shapes that bounce",
