@@ -201,7 +201,7 @@ def draw_curves(folder: Path, path: Path) -> None:
     for place, (name, runs) in enumerate((name, runs) for name, runs in found.items() if runs):
         for number, run in enumerate(runs):
             seconds = [run["cpu_seconds"] * int(update) / run["updates"] for update in run["training_loss"]]
-            label = "" if number else "RIN" if name == BASE else ARMS[name].words
+            label = "" if number else "RIN (the base)" if name == BASE else ARMS[name].words
             axis.plot(seconds, list(run["training_loss"].values()), color=f"C{place}", label=label)
     axis.legend()
     axis.set(xlabel="CPU seconds", ylabel="training loss, mean of each part of the run", xscale="log", yscale="log")

@@ -46,8 +46,8 @@ class DiffusionConfig:
     """Share of the examples whose condition is dropped in training; guidance needs more than 0."""
 
     guidance_latents: Literal["shared", "own"] = changeable("shared")
-    """The latents that the pass without the condition starts from under guidance: those of the pass with it, as in the
-    original, or its own of the step before, which know nothing of the condition, and draw the better pictures."""
+    """Under guidance the pass without the condition starts from the latents that the pass with it starts from, as in
+    the original (shared), or from its own of the step before (own), which know nothing of the condition."""
 
     sampler: SamplerName = changeable("ddpm")
     """ddpm, ddpm-small (the posterior's variance), ddim, dpmpp-2m or heun."""

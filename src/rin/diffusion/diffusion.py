@@ -83,7 +83,8 @@ class Passes(NamedTuple):
     """Latents of the pass that guides, under the same condition; None guides by a pass without the condition."""
 
     guide_has_own: bool
-    """Whether the pass that guides goes on from its own latents."""
+    """Whether the pass that guides starts from its own latents of the step before, not from those that the other pass
+    starts from."""
 
 
 class Diffusion:
@@ -258,7 +259,11 @@ class Diffusion:
         passes: Passes,
         low: Examples | None,
     ) -> tuple[Estimate, Carried]:
-        """One look at x_t; the estimate agrees with a smaller picture if `low` is one."""
+        """One look at x_t; the estimate agrees with a smaller picture if `low` is one.
+
+        Under guidance the latents of the pass with the condition are carried, and those of the pass that guides beside
+        them if it goes on from its own: as `DiffusionConfig.guidance_latents` says, and always with fewer latents.
+        """
         model_input = self.model_input(x_t)
         full = working_with(model, passes.num_latents)
         conditioned, of_guide = full(model_input, gamma, condition, carried.latents), carried.of_guide

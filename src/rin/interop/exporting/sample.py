@@ -48,10 +48,11 @@ def draw(network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_st
         signal, noise, x_0_before = np.sqrt(gamma), np.sqrt(1 - gamma), x_0
         deviation = x.std(axis=tuple(range(1, x.ndim)), keepdims=True) if config["normalise_input"] else 1
         inputs = {"x": x / deviation, "gamma": np.full(len(x), gamma), "latents_prev": latents}
-        own = {"latents_prev": latents_without} if config["guidance_latents"] == "own" else {}
         prediction, latents = network.run(None, inputs | condition)
         if guidance:  # away from what it predicts without the condition
-            without, latents_without = network.run(None, inputs | nothing | own)
+            if config["guidance_latents"] == "own":
+                inputs["latents_prev"] = latents_without
+            without, latents_without = network.run(None, inputs | nothing)
             prediction += np.float32(guidance) * (prediction - without)
         if config["prediction"] == "eps":
             x_0 = (x - noise * prediction) / signal
