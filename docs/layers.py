@@ -25,9 +25,9 @@ def layers() -> dict[str, int]:
 
 
 def imports() -> dict[str, set[str]]:
-    """The parts that each part imports; `rin/__init__.py` is the public face, and no part."""
+    """The parts that each part imports; `rin` and `rin.public` are the public face, and no part."""
     graph, found = grimp.build_graph("rin", cache_dir=None), {}
-    for module in graph.modules - {"rin"}:
+    for module in graph.modules - {"rin", "rin.public"}:
         part = module.split(".")[1]
         below = {name.split(".")[1] for name in graph.find_modules_directly_imported_by(module) if "." in name}
         found[part] = found.get(part, set()) | below - {part}

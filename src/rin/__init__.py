@@ -1,58 +1,25 @@
 """Recurrent Interface Networks: train, sample and evaluate diffusion models of images, video and sets of vectors.
 
-The public names; everything else is an implementation detail.
+The public names are those of `rin.public`; everything else is an implementation detail.
 """
 
-from rin import interop
-from rin.core.denoiser import Condition, Denoised, Denoiser
-from rin.core.errors import RinError
-from rin.data import DataConfig, batches, open_data, to_floats, to_pictures
-from rin.diffusion import Diffusion, DiffusionConfig, Given
-from rin.experiment import ExperimentConfig
-from rin.nn import RIN, RINConfig
-from rin.presets import preset, preset_names
-from rin.run import train
-from rin.sampling import bits_per_dim, edit, inpaint, interpolate, invert, routing, save, to_pil
-from rin.trained_model import TrainedModel, load
-from rin.training.average import Average
-from rin.training.config import TrainingConfig
-from rin.training.lr_schedules import learning_rate
-from rin.training.muon import Muon
-from rin.training.optim import Lamb
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "RIN",
-    "Average",
-    "Condition",
-    "DataConfig",
-    "Denoised",
-    "Denoiser",
-    "Diffusion",
-    "DiffusionConfig",
-    "ExperimentConfig",
-    "Given",
-    "Lamb",
-    "Muon",
-    "RINConfig",
-    "RinError",
-    "TrainedModel",
-    "TrainingConfig",
-    "batches",
-    "bits_per_dim",
-    "edit",
-    "inpaint",
-    "interop",
-    "interpolate",
-    "invert",
-    "learning_rate",
-    "load",
-    "open_data",
-    "preset",
-    "preset_names",
-    "routing",
-    "save",
-    "to_floats",
-    "to_pictures",
-    "to_pil",
-    "train",
-]
+if TYPE_CHECKING:
+    from rin.public import *  # noqa: F403
+    from rin.public import __all__ as __all__
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the public names when the first is asked for: PyTorch takes seconds, and `rin --help` needs none."""
+    if name == "__all__" or not name.startswith("_"):
+        public = import_module("rin.public")
+        globals().update({name: getattr(public, name) for name in ["__all__", *public.__all__]})
+        if name in globals():
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

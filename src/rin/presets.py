@@ -12,13 +12,13 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 
-from rin import preset_sources
 from rin.core.errors import unknown
 from rin.data import DataConfig
 from rin.data.config import MovingShapesConfig
 from rin.diffusion import DiffusionConfig
 from rin.experiment import ExperimentConfig
 from rin.nn import RINConfig
+from rin.preset_sources import sources_of
 from rin.training.config import TrainingConfig
 
 Preset = Callable[[], ExperimentConfig]
@@ -55,7 +55,7 @@ def preset_names() -> list[str]:
 
 def preset_source(name: str) -> str:
     """Where the figures of a preset come from: a few words, and every field of those that follow the paper."""
-    return f"{inspect.getdoc(_PRESETS[name]) or ''}\n\n{preset_sources.sources_of(name)}".strip()
+    return f"{inspect.getdoc(_PRESETS[name]) or ''}\n\n{sources_of(name)}".strip()
 
 
 @_preset("digits")

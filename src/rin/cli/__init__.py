@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rin.core.errors import RinError, StoppedError, unknown
-from rin.core.progress import LOGGER
 
 USAGE = """\
 usage: rin COMMAND ...
@@ -62,9 +61,10 @@ def _run(arguments: list[str]) -> int:
         return 0 if arguments else 2
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: names need not be text
-    LOGGER.setLevel(logging.INFO)
-    if not LOGGER.handlers:
-        LOGGER.addHandler(logging.StreamHandler())
+    logger = logging.getLogger("rin")  # that of rin.core.progress, which imports PyTorch
+    logger.setLevel(logging.INFO)
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
     try:
         if arguments[0] == "--version":
             from importlib.metadata import version
