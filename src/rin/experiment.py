@@ -2,9 +2,10 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
-from rin.core.configs import changeable_fields, check_fields, field_kinds, fits, from_json, group_of
+from rin.core.configs import changeable_fields, check_fields, expected, field_kinds, fits, from_json, group_of
 from rin.core.errors import RinError, unknown
 from rin.core.seeds import check_seed
 from rin.data import DataConfig
@@ -72,12 +73,26 @@ def to_dict(config: Any) -> dict[str, Any]:
     }
 
 
-def from_dict(kind: type[Config], stored: Any) -> Config:
+def from_dict(kind: type[Config], stored: Any, file: Path | None = None) -> Config:
     """A configuration from what JSON holds; options that it does not tell have their defaults.
+
+    Args:
+        kind: of configuration.
+        stored: the JSON.
+        file: where it is from, which messages then begin with.
 
     Raises:
         RinError: an option that there is not, or a value that it cannot have.
     """
+    try:
+        return _group(kind, stored)
+    except RinError as error:
+        if file is None:
+            raise
+        raise RinError(f"{file}: {error}") from error
+
+
+def _group(kind: type[Config], stored: Any) -> Config:
     if not isinstance(stored, dict):
         raise RinError(f"{kind.__name__} = {_shown(stored)}: a group of options is needed")
     hints = field_kinds(kind)
@@ -93,10 +108,10 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if (group := group_of(hint)) and not (value is None and fits(hint, None)):
         if not isinstance(value, dict):
             raise RinError(f"option {name} = {_shown(value)}: a group of options is needed")
-        return from_dict(group, value)
+        return _group(group, value)
     converted = from_json(hint, value)
     if not fits(hint, converted):
-        raise RinError(f"option {name} = {_shown(value)}: it is not of the kind that {name} has")
+        raise RinError(f"option {name} = {_shown(value)}: give {expected(hint)}")
     return converted
 
 

@@ -139,7 +139,8 @@ def read_experiment(folder: Path) -> ExperimentConfig | None:
         raise RinError(f"{folder} holds a saved model, and no run, which has a folder of its own")
     if isinstance(stored["training"], dict):
         stored["training"] = _NOISE_BEFORE | stored["training"]
-    return from_dict(ExperimentConfig, {name: stored[name] for name in stored if name not in _NOT_EXPERIMENT})
+    experiment = {name: stored[name] for name in stored if name not in _NOT_EXPERIMENT}
+    return from_dict(ExperimentConfig, experiment, folder / CONFIG)
 
 
 def read_model_config(folder: Path) -> RINConfig:
@@ -186,15 +187,15 @@ def stored_model(
     }
 
 
-def stored_values(stored: Mapping[str, Any]) -> Values:
-    """What the numbers of a model's data mean, of which `config.json` says `stored`.
+def stored_values(stored: Mapping[str, Any], file: Path) -> Values:
+    """What the numbers of a model's data mean, of which `config.json`, that file, says `stored`.
 
     Raises:
         RinError: they can mean no such thing.
     """
-    values = from_dict(Values, stored.get(VALUES, {}))
+    values = from_dict(Values, stored.get(VALUES, {}), file)
     if not values.low < values.high or values.dtype not in NUMBERS:
-        raise RinError(f"{CONFIG} has values from {values.low} to {values.high} of {values.dtype[:40]!r}")
+        raise RinError(f"{file} has values from {values.low} to {values.high} of {values.dtype[:40]!r}")
     return values
 
 

@@ -12,7 +12,7 @@ from rin.data.files.identity import DataIdentity, changes
 from rin.data.opening import open_held_out
 from rin.data.prepared.embedding import Embeddings, embeddings_in
 from rin.experiment import ExperimentConfig, from_dict
-from rin.model_files import NETWORK, read_config, read_experiment
+from rin.model_files import CONFIG, NETWORK, read_config, read_experiment
 from rin.nn import RINConfig
 from rin.training.checks import check_embeddings
 
@@ -36,7 +36,7 @@ def begun_run(folder: Path) -> BegunRun | None:
     if experiment is None:
         return None
     stored = read_config(folder)
-    identity = from_dict(DataIdentity, stored[IDENTITY]) if IDENTITY in stored else None
+    identity = from_dict(DataIdentity, stored[IDENTITY], folder / CONFIG) if IDENTITY in stored else None
     return BegunRun(experiment, stored["class_names"], identity, stored.get(NETWORK))
 
 

@@ -208,14 +208,15 @@ def load(
         check_is_rin(folder, stored)
         check_fits(config)
         model = RIN(config)
-    diffusion = Diffusion(from_dict(DiffusionConfig, stored["diffusion"]))
-    data = from_dict(DataConfig, stored["data"] if "data" in stored else {CLIPS: stored.get(CLIPS, {})})
+    diffusion = Diffusion(from_dict(DiffusionConfig, stored["diffusion"], folder / CONFIG))
+    stored_data = stored["data"] if "data" in stored else {CLIPS: stored.get(CLIPS, {})}
+    data = from_dict(DataConfig, stored_data, folder / CONFIG)
     saved = folder / WEIGHTS
     name = None if saved.exists() else checkpoint.AVERAGE
     if average_decay is not None:
         if name is None or "training" not in stored:
             raise RinError(f"{source} is a saved model, which has one average: leave average_decay out")
-        name = _name_of_average(source, stored, average_decay)
+        name = _name_of_average(folder, stored, average_decay)
     num_updates = None
     try:
         if name is None:
@@ -229,18 +230,18 @@ def load(
         raise RinError(f"the weights in {folder} are damaged or of another configuration: {error}") from error
     model = model.to(compute.device() if device is None else device).eval().requires_grad_(False)
     return TrainedModel(
-        model, diffusion, config, tuple(stored["class_names"]), data.clips, stored_values(stored),
+        model, diffusion, config, tuple(stored["class_names"]), data.clips, stored_values(stored, folder / CONFIG),
         Origin(folder.absolute(), num_updates),
     )  # fmt: skip
 
 
-def _name_of_average(source: str | Path, stored: dict[str, Any], decay: float) -> str:
-    training = from_dict(TrainingConfig, stored["training"])
+def _name_of_average(folder: Path, stored: dict[str, Any], decay: float) -> str:
+    training = from_dict(TrainingConfig, stored["training"], folder / CONFIG)
     if decay == training.average_decay:
         return checkpoint.AVERAGE
     if decay not in training.further_decays:
         kept = ", ".join(map(str, (training.average_decay, *training.further_decays)))
-        raise RinError(f"{source} has no average of decay {decay}, only {kept}: see training.further_decays")
+        raise RinError(f"{folder} has no average of decay {decay}, only {kept}: see training.further_decays")
     return checkpoint.average_of(decay)
 
 

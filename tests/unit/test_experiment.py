@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from rin.cli import main
 from rin.core.configs import changeable_fields
 from rin.data.config import MovingShapesConfig
 from rin.experiment import differences, from_dict, to_dict
+from rin.model_files import models_that_come_along, read_experiment
 from rin.preset_sources import MECHANICS, SOURCES, WORDS
 from rin.presets import preset_source
 
@@ -206,3 +208,21 @@ def test_options_of_moving_shapes_are_listed_for_their_presets_alone(capsys):
         with pytest.raises(SystemExit):
             main(["train", name, "--help"])
         assert ("--data.moving-shapes.num-clips" in capsys.readouterr().out) == listed
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "value", "wanted"),
+    [
+        ("diffusion", "sampler", "ddmp", r"option sampler = 'ddmp': give one of 'ddpm', .*'heun'"),
+        ("diffusion", "num_steps", "many", "option num_steps = 'many': give a whole number below"),
+        ("data", "path", 3, "option path = 3: give a text"),
+        ("training", "optimiser", "sgd", "option optimiser = 'sgd': give one of 'lamb'"),
+        ("diffusion", "step", 4, "unknown option of DiffusionConfig 'step'"),
+    ],
+)
+def test_a_wrong_option_on_disk_is_named_with_its_file_and_what_it_takes(tmp_path, group, option, value, wanted):
+    stored = json.loads((models_that_come_along()["digits"] / "config.json").read_text())
+    stored[group][option] = value
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(RinError, match=f"^{re.escape(str(tmp_path / 'config.json'))}: {wanted}"):
+        read_experiment(tmp_path)

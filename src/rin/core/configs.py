@@ -52,7 +52,7 @@ def check_fields(config: Any, group: str) -> None:
     for name, hint in field_kinds(type(config)).items():
         value = getattr(config, name)
         if not fits(hint, value):
-            raise RinError(f"{group}.{name} {value!r}: give {_expected(hint)}")
+            raise RinError(f"{group}.{name} {value!r}: give {expected(hint)}")
 
 
 @functools.cache
@@ -107,16 +107,17 @@ def _parts(arguments: tuple[Any, ...], length: int) -> tuple[Any, ...]:
     return arguments[:1] * length if arguments[-1] is ... else arguments
 
 
-def _expected(hint: Any) -> str:
+def expected(hint: Any) -> str:
+    """What a field takes, in words."""
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return ", or ".join(map(_expected, arguments))
+        return ", or ".join(map(expected, arguments))
     if hint is type(None):
         return "None"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if typing.get_origin(hint) is tuple:
         if arguments[-1] is ...:
-            return f"a tuple, each part of it {_expected(arguments[0])}"
-        return f"a tuple of {len(arguments)}, each {_expected(arguments[0])}"
+            return f"a tuple, each part of it {expected(arguments[0])}"
+        return f"a tuple of {len(arguments)}, each {expected(arguments[0])}"
     return _WANTED.get(hint) or f"a {hint.__name__}"

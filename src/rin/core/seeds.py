@@ -99,9 +99,9 @@ class Chance:
 
     def __init__(
         self,
-        seed: int | Int[Tensor, ""] | Int[Tensor, "b"],
+        seed: int | Int[Tensor, ""] | Int[Tensor, " b"],
         step: int | Int[Tensor, ""],
-        places: Int[Tensor, "b"],
+        places: Int[Tensor, " b"],
     ) -> None:
         self.step = step
         self.places = places[:, None]
@@ -123,11 +123,11 @@ class Chance:
         """At least `count` random words an example, a multiple of four."""
         return torch.cat(self._four_words(purpose, count), dim=1)
 
-    def uniform(self, purpose: Purpose) -> Float[Tensor, "b"]:
+    def uniform(self, purpose: Purpose) -> Float[Tensor, " b"]:
         """One float32 in [0, 1) an example."""
         return (self.words(purpose, 1)[:, 0] >> 8).float() * 2.0**-24
 
-    def true(self, purpose: Purpose, rate: float) -> Bool[Tensor, "b"]:
+    def true(self, purpose: Purpose, rate: float) -> Bool[Tensor, " b"]:
         """One truth an example, True with probability `rate`."""
         return self.uniform(purpose) < rate
 
@@ -144,7 +144,7 @@ class Chance:
         return philox((blocks, self.places, step.expand_as(blocks), torch.full_like(blocks, purpose)), self.key)
 
 
-def _count_up(count: int, like: Tensor) -> Int[Tensor, "count"]:
+def _count_up(count: int, like: Tensor) -> Int[Tensor, " count"]:
     """0, 1 ... count - 1."""
     return _hidden_count_up(count, like) if torch.compiler.is_compiling() else torch.arange(count, device=like.device)
 
@@ -181,7 +181,7 @@ def check_seed(seed: int) -> None:
         raise RinError(f"seed {seed}: take a whole number from 0 to below 2**31")
 
 
-def permutation(seed: int, epoch: int, count: int, group: int = 0) -> Int[Tensor, "count"]:
+def permutation(seed: int, epoch: int, count: int, group: int = 0) -> Int[Tensor, " count"]:
     """The order of `count` examples in an epoch: a function of (seed, epoch, group) alone.
 
     Args:
@@ -210,7 +210,7 @@ def torch_seed(seed: int, step: int, place: int) -> int:
     return high << 31 | low >> 1
 
 
-def picture_seeds(seed: int, first: int, count: int) -> Int[Tensor, "count"]:
+def picture_seeds(seed: int, first: int, count: int) -> Int[Tensor, " count"]:
     """The seeds of pictures `first` to `first + count` of `seed`: picture p of seed s has the seed s * 2**32 + p.
 
     Raises:

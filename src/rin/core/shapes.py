@@ -10,7 +10,8 @@
 | k | condition tokens of an embedding |
 | c f h w | channels, frames, height, width |
 
-Tensors are channels-first: images (b c h w), video (b c f h w), sets of vectors (b n c).
+Tensors are channels-first: images (b c h w), video (b c f h w), sets of vectors (b n c). A shape of one name begins
+with a space, `Float[Tensor, " b"]`, for tools that would look for a class of that name.
 """
 
 from jaxtyping import Bool, Float, Int, UInt8

@@ -83,7 +83,7 @@ class EmbeddedCaptions:
     encoder: str = ""
     """The text encoder that made them; empty if it is not known."""
 
-    rows: Int[np.ndarray, "labels"] | None = None
+    rows: Int[np.ndarray, " labels"] | None = None
     """The row of each label; None if they are the same."""
 
     def tokens(self, labels: Labels) -> Tokens:

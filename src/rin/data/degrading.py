@@ -147,16 +147,16 @@ def free_form(chance: Chance, purpose: Purpose, height: int, width: int) -> Bool
     return hole
 
 
-def _between(ends: tuple[float, float], share: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+def _between(ends: tuple[float, float], share: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     return ends[0] + (ends[1] - ends[0]) * share
 
 
-Point = tuple[Float[Tensor, "b"], Float[Tensor, "b"]]
+Point = tuple[Float[Tensor, " b"], Float[Tensor, " b"]]
 """Rows and columns of a point of each picture."""
 
 
 def _near_line(
-    rows: Float[Tensor, "h"], columns: Float[Tensor, "w"], start: Point, end: Point, radius: Float[Tensor, "b"]
+    rows: Float[Tensor, " h"], columns: Float[Tensor, " w"], start: Point, end: Point, radius: Float[Tensor, " b"]
 ) -> Bool[Tensor, "b h w"]:
     """Which pixels lie within a radius of the line between two points."""
     (y, x), (to_y, to_x) = ([each[:, None, None] for each in point] for point in (start, end))
@@ -167,7 +167,7 @@ def _near_line(
     return away <= radius[:, None, None] ** 2
 
 
-def held_out_degraded(pictures: Stored, degrade: str, places: Int[Tensor, "b"]) -> Stored | None:
+def held_out_degraded(pictures: Stored, degrade: str, places: Int[Tensor, " b"]) -> Stored | None:
     """The condition pictures of held-out pictures, the same in every run; None if there are none.
 
     Args:

@@ -133,7 +133,7 @@ class SourceSet(NothingBroken):
         places: which examples.
     """
 
-    def __init__(self, source: Source, kind: Kind, places: Int[Tensor, "b"]) -> None:
+    def __init__(self, source: Source, kind: Kind, places: Int[Tensor, " b"]) -> None:
         # without what workers need no copy of
         self.source = replace(source, embeddings=None, embedding_mask=None)
         self.kind, self.places = kind, places
@@ -149,7 +149,7 @@ class SourceSet(NothingBroken):
     def __len__(self) -> int:
         return len(self.places)
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
+    def get(self, index: Int[Tensor, " b"]) -> tuple[Stored, Labels]:
         """The examples (b ...) at some places of the set, and their classes (b), -1 for none.
 
         Raises:
@@ -173,18 +173,18 @@ class SourceSet(NothingBroken):
             ) from None
 
     @cached_property
-    def worker(self) -> "Callable[[Int[Tensor, 'b']], tuple[Stored, Labels]] | None":
+    def worker(self) -> "Callable[[Int[Tensor, ' b']], tuple[Stored, Labels]] | None":
         """What workers make examples by; None, with a line why, if the data set is to be read by this process."""
         reason = why_not_sent(self.source)
         if reason:
             LOGGER.info("examples of the data set are read by a thread of this process: %s", reason)
         return None if reason else self.get
 
-    def request(self, index: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+    def request(self, index: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
         """What a worker has to know of some examples: their places."""
         return index
 
-    def finish(self, index: Int[Tensor, "b"], made: tuple[Stored, Labels]) -> tuple[Stored, Labels]:
+    def finish(self, index: Int[Tensor, " b"], made: tuple[Stored, Labels]) -> tuple[Stored, Labels]:
         """What a worker has made, which is all there is to do."""
         del index
         return made
@@ -294,7 +294,7 @@ def _plain(values: Any) -> np.ndarray | None:
     return values if values is None or isinstance(values, np.ndarray) else np.asarray(values)
 
 
-def _places(source: Source) -> Int[Tensor, "b"]:
+def _places(source: Source) -> Int[Tensor, " b"]:
     return torch.arange(len(source.data))
 
 

@@ -44,10 +44,10 @@ Density = Float[Tensor, "b"]
 class Likelihood(NamedTuple):
     """How likely each of some examples is."""
 
-    bits: Float[Tensor, "b"]
+    bits: Float[Tensor, " b"]
     """Bits per dimension (float64)."""
 
-    step_error: Float[Tensor, "b"]
+    step_error: Float[Tensor, " b"]
     """By how much half as many steps give something else; the method is of second order, so that about a third of it
     is what is wrong."""
 

@@ -13,7 +13,7 @@ SelfConditioned = Mask | Int[Tensor, "k"]
 """The examples that start from estimated latents: a mask, whose estimate takes every example, or their numbers."""
 
 
-def fixed_share(config: DiffusionConfig, places: range, device: torch.device) -> Int[Tensor, "k"] | None:
+def fixed_share(config: DiffusionConfig, places: range, device: torch.device) -> Int[Tensor, " k"] | None:
     """The examples that start from estimated latents by an exact share, if the configuration asks for one.
 
     Of the places 0 to b of a global batch int(b * rate) make up the share, as in the original, which takes the first.

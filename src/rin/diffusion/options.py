@@ -53,7 +53,7 @@ class SampleOptions(TypedDict, total=False):
 class SamplingOptions(SampleOptions, total=False):
     """The same, with what `Diffusion` itself takes."""
 
-    seeds: Sequence[int] | Int[Tensor, "b"] | None
+    seeds: Sequence[int] | Int[Tensor, " b"] | None
     """One a sample: the same seed starts from the same noise in any batch. None draws fresh ones."""
 
     block: int

@@ -219,7 +219,7 @@ def step_times(step: int, num_steps: int, td: float) -> tuple[float, float]:
 
 def noise_source(
     shape: Sequence[int],
-    seeds: Sequence[int] | Int[Tensor, "b"] | None,
+    seeds: Sequence[int] | Int[Tensor, " b"] | None,
     recorded: Sequence[Examples] | None,
     device: torch.device,
     block: int = 0,

@@ -60,7 +60,7 @@ def measured_restored(
     }
 
 
-def psnr(pictures: Pictures, originals: Pictures) -> Float[Tensor, "b"]:
+def psnr(pictures: Pictures, originals: Pictures) -> Float[Tensor, " b"]:
     """Peak signal-to-noise ratio of each picture (b) in dB, over its pixels and channels; infinite of equal ones."""
     squares = (pictures.double() - originals.double()).square().flatten(1).mean(dim=1)
     return (10 * torch.log10(255**2 / squares)).float()

@@ -48,7 +48,7 @@ def chamfer_distances(sets: Sets, others: Float[Tensor, "others m c"]) -> Float[
         return torch.stack([torch.cat([_chamfer(one, part) for part in parts]) for one in bar.counted(left)])
 
 
-def _chamfer(left: Float[Tensor, "n k"], right: Float[Tensor, "some m k"]) -> Float[Tensor, "some"]:
+def _chamfer(left: Float[Tensor, "n k"], right: Float[Tensor, "some m k"]) -> Float[Tensor, " some"]:
     """Of one set and several; at once, so that the distances between points never leave the cache."""
     squares = (right.flatten(0, 1) @ left.mT).unflatten(0, right.shape[:2])
     return squares.amin(2).clamp(min=0).mean(1) + squares.amin(1).clamp(min=0).mean(1)
@@ -168,7 +168,7 @@ def measured_sets(
     return found
 
 
-def _spread(count: int, num: int) -> Int[Tensor, "some"]:
+def _spread(count: int, num: int) -> Int[Tensor, " some"]:
     """At most `num` of `count` places, spread evenly: drawn sets lie class by class, and some must be of each."""
     return torch.linspace(0, count - 1, min(num, count)).round().long()
 

@@ -154,7 +154,7 @@ def interpolate(
     return trained.sample(labels, num, given=Given(noise=between), **options)
 
 
-def spherical(first: Examples, second: Examples, shares: Float[Tensor, "num"]) -> Float[Tensor, "num ..."]:
+def spherical(first: Examples, second: Examples, shares: Float[Tensor, " num"]) -> Float[Tensor, "num ..."]:
     """Noise on the great circle from one to another, whose length goes from that of one to that of the other.
 
     Args:

@@ -88,7 +88,7 @@ def bits_of(
     trained: Pipeline,
     x: Stored,
     condition: Condition,
-    seeds: Int[Tensor, "b"],
+    seeds: Int[Tensor, " b"],
     num_steps: int = NUM_STEPS,
     num_probes: int = 1,
     batch_size: int = USUAL_BATCH,

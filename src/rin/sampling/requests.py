@@ -116,7 +116,7 @@ def _class_number(value: object, class_names: Sequence[str]) -> int:
     return value
 
 
-def seeds_of(seed: object, seeds: object, first: object, num: int) -> Int[Tensor, "num"]:
+def seeds_of(seed: object, seeds: object, first: object, num: int) -> Int[Tensor, " num"]:
     """The seed of each sample.
 
     Args:

@@ -38,7 +38,7 @@ def why_not_shown(kind: Kind) -> str:
     return ""
 
 
-def concentration(read: Float[Tensor, "latents tokens"]) -> Float[Tensor, "latents"]:
+def concentration(read: Float[Tensor, "latents tokens"]) -> Float[Tensor, " latents"]:
     """How concentrated a latent's reading is: log n less the entropy of its weights, 0 where it reads all n alike."""
     return (read * (read * read.shape[-1]).clamp(min=1e-30).log()).sum(-1)
 

@@ -88,7 +88,7 @@ def draw_scenes(every: Sequence[Scene], shape: Shape, chance: np.random.Generato
     return np.rint(pixels).astype(np.uint8)
 
 
-def is_shown(pictures: UInt8[ndarray, "b 3 h w"], sentences: Sequence[str]) -> Bool[ndarray, "b"]:
+def is_shown(pictures: UInt8[ndarray, "b 3 h w"], sentences: Sequence[str]) -> Bool[ndarray, " b"]:
     """Whether each picture shows what a sentence of the set says: both shapes, so placed, and no third one.
 
     Each pixel is of the nearest colour; a shape's kind is told by its area, where it lies by its middle.

@@ -97,7 +97,7 @@ class Scenes:
         crossed = np.floor((self._straight(frames) - lowest) / (highest - lowest))
         return np.abs(crossed).sum(-1).astype(np.int64)
 
-    def hides(self, frames: Frames) -> tuple[Bool[ndarray, "n"], Bool[ndarray, "n"]]:
+    def hides(self, frames: Frames) -> tuple[Bool[ndarray, " n"], Bool[ndarray, " n"]]:
         """Whether in each clip a shape certainly hides a part of another in one of the frames, and whether it may."""
         places = self.positions(frames)
         apart = np.linalg.norm(places[:, :, :, None] - places[:, :, None, :], axis=-1)
@@ -166,7 +166,7 @@ def _outside(kind: int, x: Float[ndarray, "..."], y: Float[ndarray, "..."], radi
 
 
 def draw_scenes(
-    config: MovingShapesConfig, canvas: tuple[int, int], num_frames: int, rows: Int[ndarray, "n"]
+    config: MovingShapesConfig, canvas: tuple[int, int], num_frames: int, rows: Int[ndarray, " n"]
 ) -> Scenes:
     """The scenes of some rows of the set: functions of (seed, row), the canvas and the length of a clip.
 
@@ -192,7 +192,7 @@ def draw_scenes(
 
 
 def _drawn_scenes(
-    config: MovingShapesConfig, canvas: tuple[int, int], frames: range, rows: Int[ndarray, "n"]
+    config: MovingShapesConfig, canvas: tuple[int, int], frames: range, rows: Int[ndarray, " n"]
 ) -> Scenes:
     waiting = np.arange(len(rows))
     scenes: Scenes | None = None
@@ -213,8 +213,8 @@ def _drawn_scenes(
 
 
 def _attempt(
-    config: MovingShapesConfig, canvas: tuple[int, int], rows: Int[ndarray, "n"], attempt: int
-) -> tuple[Scenes, Bool[ndarray, "n"]]:
+    config: MovingShapesConfig, canvas: tuple[int, int], rows: Int[ndarray, " n"], attempt: int
+) -> tuple[Scenes, Bool[ndarray, " n"]]:
     """A scene for each row, by chance alone, and whether a shape is to hide a part of another in it."""
     chance, count = Chance(config.seed, attempt, torch.from_numpy(rows)), config.num_shapes
     words = chance.words(Purpose.SCENE, 5 * count + len(COLOURS)).numpy()

@@ -53,7 +53,7 @@ def outline(name: str) -> Float[ndarray, "corners 2"]:
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
-def draw_points(num: int, points: int, seed: int = _SEED) -> tuple[Float[ndarray, "b n 2"], Int[ndarray, "b"]]:
+def draw_points(num: int, points: int, seed: int = _SEED) -> tuple[Float[ndarray, "b n 2"], Int[ndarray, " b"]]:
     """Sets of points within [-1, 1], and which of `SHAPES` each is.
 
     Points lie at random places of the outline, every length of it alike likely; each shape is stretched, turned and

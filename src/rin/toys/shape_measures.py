@@ -195,7 +195,7 @@ def _compare(predicted: UInt8[Tensor, "n 3 f h w"], scenes: Scenes, given: range
     vanished = found.areas < _VANISHED * visible
     copied, linear = _baselines(find_shapes(torch.from_numpy(scenes.draw(given)), scenes), whole[:, :1], frames)
 
-    def off(places: Float[ndarray, "n #f k 2"]) -> Float[ndarray, "n f k"]:
+    def off(places: Float[ndarray, " n #f k 2"]) -> Float[ndarray, "n f k"]:
         return np.linalg.norm(places - true, axis=-1)
 
     return _Compared(

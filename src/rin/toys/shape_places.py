@@ -92,7 +92,7 @@ def _find(frames: UInt8[Tensor, "n 3 f h w"], scenes: Scenes) -> Found:
     )
 
 
-def _likeness(pixels: Float[Tensor, "m #k 3 h w"], towards: Float[Tensor, "m k 3"]) -> Float[Tensor, "m k h w"]:
+def _likeness(pixels: Float[Tensor, " m #k 3 h w"], towards: Float[Tensor, "m k 3"]) -> Float[Tensor, "m k h w"]:
     """How near pixels are to a colour: 1 at it, 0 at the ground and beyond, even on the way between."""
     return (1 - _length(pixels - towards[..., None, None], 2)).clamp(min=0)
 
@@ -113,7 +113,7 @@ class _Seen(NamedTuple):
     weight: Float[Tensor, "m h w"]
     """What each pixel says about the shape: nothing where there is another one behind."""
 
-    def at(self, rows: Int[ndarray, "r"]) -> "_Seen":
+    def at(self, rows: Int[ndarray, " r"]) -> "_Seen":
         return _Seen(*(part[torch.from_numpy(rows)] for part in self))
 
 
@@ -144,7 +144,7 @@ def _seen(
     return _Seen(share, torch.where(before, 1 - rest, 1), weight)
 
 
-def _search(seen: _Seen, kinds: Int[ndarray, "m"], radius: float, factor: int) -> Float[ndarray, "m 2"]:
+def _search(seen: _Seen, kinds: Int[ndarray, " m"], radius: float, factor: int) -> Float[ndarray, "m 2"]:
     """The middle of the pixel, larger by a factor, where the shape's form leaves the least unexplained."""
     moments = torch.stack([seen.weight * seen.free * seen.share, seen.weight * seen.free.square()], 1)
     moments = F.avg_pool2d(moments, factor, ceil_mode=True)
@@ -189,7 +189,7 @@ class _Window:
         self._weight = np.where(inside, weight, np.float32(_OUTSIDE))
         self._corner = corner
 
-    def refined(self) -> tuple[Float[ndarray, "r 2"], Float[ndarray, "r"]]:
+    def refined(self) -> tuple[Float[ndarray, "r 2"], Float[ndarray, " r"]]:
         """The places that explain the pixels best, and the shape's area there: Gauss and Newton's steps, damped."""
         place, best, least = self._rough, self._rough, np.full(len(self._rough), np.inf)
         for _ in range(self._steps):

@@ -89,7 +89,9 @@ class Lamb(torch.optim.Optimizer):
         return [self.state[weight][name] for weight in weights]
 
 
-def trust_ratios(weights: Sequence[Tensor], moves: Sequence[Tensor], sharded: bool = False) -> Float[Tensor, "tensors"]:
+def trust_ratios(
+    weights: Sequence[Tensor], moves: Sequence[Tensor], sharded: bool = False
+) -> Float[Tensor, " tensors"]:
     """|weights| / |move| for each tensor; 1 where either is 0.
 
     With `sharded` the tensors are this process's rows, and one reduction makes the norms those of the whole.

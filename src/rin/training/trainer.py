@@ -281,7 +281,7 @@ class Trainer:
         media: Stored,
         labels: Labels,
         chance: Chance,
-        self_cond: Int[Tensor, "k"] | None,
+        self_cond: Int[Tensor, " k"] | None,
         num_latents: int | None,
         degraded: Stored | None = None,
         tokens: Tokens | None = None,

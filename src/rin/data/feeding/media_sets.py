@@ -69,7 +69,7 @@ class MediaSet(Protocol):
         """How many pictures there are."""
         ...
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
+    def get(self, index: Int[Tensor, " b"]) -> tuple[Stored, Labels]:
         """The examples (b ...) at some places of the set, and their classes (b), -1 for none."""
         ...
 
@@ -107,7 +107,7 @@ class MediaInMemory:
         """The same set with its pictures on a device."""
         return MediaInMemory(self.pictures.to(device), self.labels.to(device), self.class_names, self.broken)
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
+    def get(self, index: Int[Tensor, " b"]) -> tuple[Stored, Labels]:
         """The examples (b ...) at some places of the set, and their classes (b), -1 for none."""
         index = index.to(self.pictures.device, non_blocking=True)
         return self.pictures[index], self.labels[index]
@@ -181,7 +181,7 @@ class MediaOnDemand:
         """Begins to read groups that are asked for soon, as many of the first ones as there is memory for."""
         self._encoded.expect([self._groups[group] for group in groups])
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
+    def get(self, index: Int[Tensor, " b"]) -> tuple[Stored, Labels]:
         """The pictures (b c ... h w) at some places of the set, and their classes (b), -1 for none.
 
         Raises:
@@ -189,11 +189,11 @@ class MediaOnDemand:
         """
         return self.finish(index, self.worker(self.request(index)))
 
-    def request(self, index: Int[Tensor, "b"]) -> list[_Source]:
+    def request(self, index: Int[Tensor, " b"]) -> list[_Source]:
         """What the pictures at some places are decoded from."""
         return [self._source(place) for place in index.tolist()]
 
-    def finish(self, index: Int[Tensor, "b"], made: _Decoded) -> tuple[Stored, Labels]:
+    def finish(self, index: Int[Tensor, " b"], made: _Decoded) -> tuple[Stored, Labels]:
         """The pictures and classes, with those that stand in for what is broken.
 
         Raises:

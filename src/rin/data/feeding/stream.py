@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     labels: Labels
     """Their classes, -1 for none (b)."""
 
-    examples: Int[Tensor, "b"]
+    examples: Int[Tensor, " b"]
     """Their numbers in the set (b), on the CPU."""
 
     degraded: Stored | None = None
@@ -57,7 +57,7 @@ class Order:
         self.count = count
         self._epoch = functools.lru_cache(maxsize=2)(lambda epoch: permutation(seed, epoch, count))
 
-    def at(self, start: int, count: int) -> Int[Tensor, "count"]:
+    def at(self, start: int, count: int) -> Int[Tensor, " count"]:
         """The examples at the positions `start` to `start + count` of the stream.
 
         Position p holds example `permutation(seed, p // n, n)[p % n]` of n.
@@ -69,7 +69,7 @@ class Order:
             start += len(pieces[-1])
         return torch.cat(pieces)
 
-    def _following(self, epoch: int, place: int) -> Int[Tensor, "following"]:
+    def _following(self, epoch: int, place: int) -> Int[Tensor, " following"]:
         """The examples of an epoch from a place on, one at least."""
         return self._epoch(epoch)[place:]
 
@@ -98,7 +98,7 @@ class GroupedOrder(Order):
             lambda epoch, group: permutation(seed, epoch, group_sizes[group], group + 1)
         )
 
-    def _following(self, epoch: int, place: int) -> Int[Tensor, "following"]:
+    def _following(self, epoch: int, place: int) -> Int[Tensor, " following"]:
         order, ends = self._groups(epoch)
         number = _group_number(ends, place)
         group, begin = int(order[number]), int(ends[number - 1]) if number else 0
@@ -117,14 +117,14 @@ class GroupedOrder(Order):
 
 
 def _mixed_groups(
-    sizes: Int[Tensor, "groups"], seed: int, epoch: int
-) -> tuple[Int[Tensor, "groups"], Int[Tensor, "groups"]]:
+    sizes: Int[Tensor, " groups"], seed: int, epoch: int
+) -> tuple[Int[Tensor, " groups"], Int[Tensor, " groups"]]:
     """The order of the groups in an epoch, and the places at which they end."""
     order = permutation(seed, epoch, len(sizes))
     return order, sizes[order].cumsum(0)
 
 
-def _group_number(ends: Int[Tensor, "groups"], place: int) -> int:
+def _group_number(ends: Int[Tensor, " groups"], place: int) -> int:
     return int(torch.searchsorted(ends, place, right=True))
 
 
@@ -133,7 +133,7 @@ def batches(
     *,
     seed: int,
     batch_size: int,
-    places: Int[Tensor, "share"],
+    places: Int[Tensor, " share"],
     first_step: int,
     flip: bool,
     num_workers: int | None = None,
@@ -172,7 +172,7 @@ def batches(
         groups = order.groups_from(start, _GROUPS_AHEAD) if isinstance(order, GroupedOrder) else []
         return Asked(order.at(start, batch_size)[places], tuple(groups))
 
-    def batch(step: int, examples: Int[Tensor, "b"], pictures: Stored, labels: Labels) -> Batch:
+    def batch(step: int, examples: Int[Tensor, " b"], pictures: Stored, labels: Labels) -> Batch:
         if flip:
             pictures = _flipped(pictures, seed, step, places)
         degraded = None if degradation is None else degradation(pictures, Chance(seed, step, places))
@@ -189,7 +189,7 @@ def batches(
 
 
 def joint_batches(
-    data: OpenedData, *, seed: int, batch_size: int, places: Int[Tensor, "share"], first_step: int, flip: bool
+    data: OpenedData, *, seed: int, batch_size: int, places: Int[Tensor, " share"], first_step: int, flip: bool
 ) -> Generator[Batch, None, None]:
     """The same of a run's training set and, where it has pictures beside its clips, of these at a share of the steps.
 
@@ -213,7 +213,7 @@ def joint_batches(
             yield next(pictures if is_pictures else clips)
 
 
-def _flipped(pictures: Stored, seed: int, step: int, places: Int[Tensor, "b"]) -> Stored:
+def _flipped(pictures: Stored, seed: int, step: int, places: Int[Tensor, " b"]) -> Stored:
     """The pictures or clips at some places of a step, about half of them mirrored; a clip's frames alike."""
     mirrored = Chance(seed, step, places.to(pictures.device)).true(Purpose.FLIP, 0.5)
     if pictures.is_cuda:

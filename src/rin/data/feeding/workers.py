@@ -53,7 +53,7 @@ _started: dict[str, float] = {}
 class Asked(NamedTuple):
     """What is wanted of a set."""
 
-    examples: Int[Tensor, "b"]
+    examples: Int[Tensor, " b"]
     """The places of its examples."""
 
     groups: tuple[int, ...] = ()
@@ -71,7 +71,7 @@ _open: weakref.WeakSet[Generator[Made]] = weakref.WeakSet()
 class Gettable(Protocol):
     """A set as it is read by a thread."""
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
+    def get(self, index: Int[Tensor, " b"]) -> tuple[Stored, Labels]:
         """The examples at some places, and their classes."""
         ...
 
@@ -85,11 +85,11 @@ class Divided(Gettable, Protocol):
         """What a worker does with a request: sent to it once, pickled. None if it cannot be."""
         ...
 
-    def request(self, index: Int[Tensor, "b"]) -> Any:
+    def request(self, index: Int[Tensor, " b"]) -> Any:
         """All that a worker has to know of some examples: first, in this process."""
         ...
 
-    def finish(self, index: Int[Tensor, "b"], made: Any) -> tuple[Stored, Labels]:
+    def finish(self, index: Int[Tensor, " b"], made: Any) -> tuple[Stored, Labels]:
         """The examples and their classes out of what a worker answered: last, in this process."""
         ...
 

@@ -64,7 +64,7 @@ class ArrayMedia(NothingBroken, Encoded):
         """Of every example."""
         return self.array.shape[1:]
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Stored, Labels]:
+    def get(self, index: Int[Tensor, " b"]) -> tuple[Stored, Labels]:
         """The examples (b ...) at some places of the set, 0 to 255 or in [-1, 1], and their classes (b), -1 for none.
 
         Raises:

@@ -45,7 +45,7 @@ class Encoded:
     name: Callable[[int], str]
     """What a person calls that row."""
 
-    rows: Int[Tensor, "b"]
+    rows: Int[Tensor, " b"]
     """The rows of the source that belong to this set, in its order."""
 
     labels: Labels
@@ -54,7 +54,7 @@ class Encoded:
     class_names: tuple[str, ...]
     """The name of each class; empty if there are none."""
 
-    groups: Int[Tensor, "grouped"] = field(default_factory=_none)
+    groups: Int[Tensor, " grouped"] = field(default_factory=_none)
     """The group of each picture of this set, where neighbours are cheap to read together: the pictures of one group
     follow one another. Empty if any order is as cheap."""
 
@@ -64,7 +64,7 @@ class Encoded:
     kind: Literal["picture", "clip", "video"] = "picture"
     """What it is a set of."""
 
-    families: Int[Tensor, "related"] = field(default_factory=_none)
+    families: Int[Tensor, " related"] = field(default_factory=_none)
     """The video that each clip of this set was cut out of: clips of one are too much alike for some of them to be
     trained on and others held out. Empty if no example is related to others."""
 
@@ -102,7 +102,7 @@ class Encoded:
         """What a person calls the picture at a place of this set."""
         return self.name(int(self.rows[place]))
 
-    def select(self, places: Int[Tensor, "places"]) -> "Encoded":
+    def select(self, places: Int[Tensor, " places"]) -> "Encoded":
         """The set of some of the pictures, in the order given."""
         groups, families = (every[places] if len(every) else every for every in (self.groups, self.families))
         return replace(self, rows=self.rows[places], labels=self.labels[places], groups=groups, families=families)
@@ -170,13 +170,13 @@ def sample_held_out(split: Encoded, num_held_out: int) -> Encoded:
     return split.select(_mixed(split)[:num_held_out]).ungrouped()
 
 
-def _mixed(whole: Encoded) -> Int[Tensor, "b"]:
+def _mixed(whole: Encoded) -> Int[Tensor, " b"]:
     """The places of a set in an order that is always the same; the places of a group stay together."""
     order = permutation(HELD_OUT_SEED, 0, len(whole))
     return order[_rank(whole.groups)[order].argsort(stable=True)] if len(whole.groups) else order
 
 
-def _rank(together: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+def _rank(together: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
     """The place of each group or family in an order of them."""
     return permutation(HELD_OUT_SEED, 0, int(together.max()) + 1).argsort()[together]
 

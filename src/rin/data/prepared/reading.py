@@ -66,7 +66,7 @@ class PreparedMedia(NothingBroken, Encoded):
         """Of every picture (c h w) or clip (c f h w)."""
         return self.shards.shape
 
-    def get(self, index: Int[Tensor, "b"]) -> tuple[Media, Labels]:
+    def get(self, index: Int[Tensor, " b"]) -> tuple[Media, Labels]:
         """The pictures (b c h w) at some places of the set, and their classes (b), -1 for none."""
         places = index.numpy()
         return self.shards.gather(self.rows.numpy()[places]), torch.from_numpy(self.labels.numpy()[places])

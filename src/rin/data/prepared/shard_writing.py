@@ -173,7 +173,7 @@ def write_shard(shard: Shard, preparation: Preparation, bar: Bar) -> ShardRecord
     return record
 
 
-def _counted(families: Int[np.ndarray, "n"], rows: list[int]) -> list[list[int]]:
+def _counted(families: Int[np.ndarray, " n"], rows: list[int]) -> list[list[int]]:
     """Each family of some rows and how many of them are of it, in their order; families lie together."""
     of_rows = families[rows].tolist() if len(families) else []
     return [[family, len(list(members))] for family, members in itertools.groupby(of_rows)]

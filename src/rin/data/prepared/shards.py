@@ -65,7 +65,7 @@ class Shards:
         for number, count in enumerate(counts):
             check_shard(folder, number, shape, count)
 
-    def gather(self, rows: Int[np.ndarray, "b"]) -> Media:
+    def gather(self, rows: Int[np.ndarray, " b"]) -> Media:
         """A copy of the pictures or clips (b c ... h w) in some rows of the split.
 
         Raises:
@@ -85,7 +85,7 @@ class Shards:
                 self._read(int(shards[start]), in_shard[start], buffers)
         return pictures
 
-    def labels(self) -> Int[np.ndarray, "b"]:
+    def labels(self) -> Int[np.ndarray, " b"]:
         """The class of every picture, -1 for none.
 
         Raises:
@@ -94,7 +94,7 @@ class Shards:
         parts = [self._labels_of(shard, count) for shard, count in enumerate(self._counts)]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
-    def _labels_of(self, shard: int, count: int) -> Int[np.ndarray, "n"]:
+    def _labels_of(self, shard: int, count: int) -> Int[np.ndarray, " n"]:
         file = labels_file(self.folder, shard)
         try:
             labels = np.fromfile(file, np.dtype("<i8"), count, offset=_HEADER_BYTES)

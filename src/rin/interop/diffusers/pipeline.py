@@ -208,7 +208,7 @@ def _guidance(scale: object, is_conditioned: bool, has_gone_without: bool) -> fl
     return float(scale) - 1
 
 
-def _seeds(seed: int | None, generator: Generators | None, count: int) -> Int[Tensor, "count"]:
+def _seeds(seed: int | None, generator: Generators | None, count: int) -> Int[Tensor, " count"]:
     """A seed a picture.
 
     Raises:
@@ -223,7 +223,7 @@ def _seeds(seed: int | None, generator: Generators | None, count: int) -> Int[Te
     return torch.cat([_drawn(each, 1) for each in generator])
 
 
-def _drawn(generator: torch.Generator | None, count: int) -> Int[Tensor, "count"]:
+def _drawn(generator: torch.Generator | None, count: int) -> Int[Tensor, " count"]:
     device = "cpu" if generator is None else generator.device
     return torch.randint(2**62, (count,), generator=generator, device=device).cpu()
 

@@ -50,7 +50,7 @@ class OnePass(nn.Module):
         x: Examples,
         gamma: PerExample,
         latents_prev: Latents,
-        labels: Int[Tensor, "b"] | None = None,
+        labels: Int[Tensor, " b"] | None = None,
         texts: UInt8[Tensor, "b length"] | None = None,
         context: Float[Tensor, "b ..."] | None = None,
     ) -> tuple[Examples, Latents]:
