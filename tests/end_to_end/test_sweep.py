@@ -14,6 +14,7 @@ from rin.costs.operations import cost
 from rin.diffusion.samplers import evaluations
 from rin.evaluation.sweeping import Way, measured_rows, ways
 from rin.model_files import weights_digest
+from rin.sharing.measured import what_was_measured
 from tests.end_to_end.commands import TINY, assert_one_line, rin
 from tests.end_to_end.test_evaluate import network, run  # noqa: F401
 
@@ -169,6 +170,23 @@ def test_what_was_measured_with_other_latents_of_guidance_is_another_way(elastic
         trained.diffusion = Diffusion(replace(trained.diffusion.config, guidance_latents=latents))
         assert [row["frechet_distance"] for row in measured_rows(file, trained, 1.0)] == [distance]
     assert measured_rows(file, trained, 0.0) == []
+
+
+def test_a_card_lists_guided_ways_of_the_latents_that_were_measured_last_alone(tmp_path):
+    def row(distance, **samples):
+        samples = {"num": 12, "weights_sha256": "0" * 64, **samples}
+        protocol = {"samples": samples, "reference": {"part": "train"}, "features": {"sha256": "1" * 64}}
+        return {"words": "ddim", "way": {"num_steps": 2}, "frechet_distance": distance, "protocol": protocol}
+
+    guided, own = {"guidance": 1.0}, {"guidance": 1.0, "guidance_latents": "own"}
+    for rows, listed in (
+        ([row(1.5, **guided), row(2.5, **own), row(3.5)], ("2.5", "3.5")),
+        ([row(2.5, **own), row(1.5, **guided)], ("1.5",)),
+        ([row(3.5)], ("3.5",)),
+    ):
+        (tmp_path / "sweep.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in rows))
+        text = what_was_measured(tmp_path, "0" * 64, "a/b")
+        assert [line.split()[-2] for line in text.splitlines() if line.startswith("| ddim")] == [*listed]
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,12 @@ def _sweep(folder: Path, digest: str, name: str) -> str:
         return ""
     most = max(row["protocol"]["samples"]["num"] for row in rows)
     last = next(row["protocol"] for row in reversed(rows) if row["protocol"]["samples"]["num"] == most)
-    alike = [row for row in rows if _same(row["protocol"], last)]
+    guided = next((latents for row in reversed(rows) if (latents := _guidance_latents(row["protocol"]))), None)
+    alike = [
+        row
+        for row in rows
+        if _same(row["protocol"], last) and _guidance_latents(row["protocol"]) in (None, guided)  # words tell not which
+    ]
     best = sorted(alike, key=lambda row: row["frechet_distance"])[:_BEST]
     shown = [(row["words"], str(row["way"]["num_steps"]), f"{row['frechet_distance']:.4g}") for row in best]
     of_all = "all" if len(alike) == len(best) else f"the best {len(best)} of {len(alike)}"
@@ -134,6 +139,12 @@ def _sweep(folder: Path, digest: str, name: str) -> str:
         f"`rin sweep {name}`, {most} pictures each{against}{_network(last)}, {of_all} ways to sample:\n\n"
         + markdown_table(("way", "steps", "Frechet distance"), shown)
     )
+
+
+def _guidance_latents(protocol: dict[str, Any]) -> str | None:
+    """Which latents the unconditional pass went on from; None without guidance."""
+    samples = protocol["samples"]
+    return samples.get("guidance_latents", "shared") if samples.get("guidance") else None
 
 
 def _same(protocol: dict[str, Any], other: dict[str, Any]) -> bool:
