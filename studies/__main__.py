@@ -20,14 +20,16 @@ def main() -> None:
     parser.add_argument("--studies", type=int, nargs="+", choices=range(1, 10), help="all of the scale if absent")
     parser.add_argument("--updates", type=int, help="of a run, if not the scale's")
     parser.add_argument("--known", type=Path, help="a file of runs that need not be run again (studies.report --keep)")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), help="some alone, and the base")
+    parser.add_argument(
+        "--arms", nargs="+", choices=list(ARMS), metavar="ARM", help="some of these alone, and the base: %(choices)s"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", help="some alone, from 0; all of the scale if absent")
     chosen = parser.parse_args()
     scale = SCALES[chosen.scale]
     if chosen.updates is not None:
         scale = dataclasses.replace(scale, updates=chosen.updates)
-    Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies).run(
-        chosen.arms, chosen.known
-    )
+    queue = Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies, chosen.arms)
+    queue.run(chosen.seeds, chosen.known)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,10 +75,19 @@ class Queue:
         features: the TorchScript network for pictures of 32x32.
         scale: how large all is.
         studies: their numbers.
+        arms: some of theirs alone, and the base; all if None.
     """
 
-    def __init__(self, folder: Path, data: str, features: Path, scale: Scale, studies: Collection[int]) -> None:
-        self.folder, self.scale, self.studies = folder, scale, studies
+    def __init__(
+        self,
+        folder: Path,
+        data: str,
+        features: Path,
+        scale: Scale,
+        studies: Collection[int],
+        arms: Collection[str] | None = None,
+    ) -> None:
+        self.folder, self.scale, self.studies, self.arms = folder, scale, studies, arms
         self.set, self.shape, self.device = folder / f"cifar10-{scale.size}", (3, scale.size, scale.size), device()
         folder.mkdir(parents=True, exist_ok=True)
         with _waiting_for(folder / "setup"):
@@ -99,17 +108,16 @@ class Queue:
             loaded = scripted_network(wrapped, self.device)
             reference_of(None, str(self.set), "train", self.shape, loaded, BATCH)[0].save(reference)
 
-    def run(self, arms: Collection[str] | None = None, known: Path | None = None) -> None:
+    def run(self, seeds: Iterable[int] | None = None, known: Path | None = None) -> None:
         """Runs what is missing, until nothing is.
 
         Args:
-            arms: some alone, and the base; all of the studies if None.
+            seeds: some alone; all of the scale if None.
             known: a file of runs that need not be run again.
         """
-        for seed in range(self.scale.num_seeds):
-            for name in arms_of(self.studies, self.scale.base(self.set, self.scale.updates)):
-                is_known = known is not None and f"seed-{seed}" in measured(known, name)
-                if is_known or (arms is not None and name not in (BASE, *arms)):
+        for seed in range(self.scale.num_seeds) if seeds is None else seeds:
+            for name in self._names():
+                if known is not None and f"seed-{seed}" in measured(known, name):
                     continue
                 folder = self.folder / name / f"seed-{seed}"
                 folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +129,11 @@ class Queue:
                     self._train(name, seed, folder)
                     if name in (BASE, LAGGED) and 2 in self.studies:
                         self._sample(folder)
+
+    def _names(self) -> list[str]:
+        """The arms that are run."""
+        names = arms_of(self.studies, self.scale.base(self.set, self.scale.updates))
+        return [name for name in names if self.arms is None or name in (BASE, *self.arms)]
 
     def _train(self, name: str, seed: int, folder: Path) -> None:
         if (folder / "measures.json").exists():
@@ -174,7 +187,7 @@ class Queue:
         with _waiting_for(self.folder / "timing"):
             seconds = json.loads(path.read_text())["cpu_seconds_of_update"] if path.exists() else {}
             base = self.scale.base(self.set, self.scale.updates)
-            if missing := [arm for arm in arms_of(self.studies, base) if arm not in seconds]:
+            if missing := [arm for arm in self._names() if arm not in seconds]:
                 from studies.rivals import cpu_seconds_of_updates  # late, for diffusers is long to import
 
                 sides = {arm: ARMS[arm].change(base) for arm in dict.fromkeys([BASE, *missing])}

@@ -283,6 +283,7 @@ def test_equal_time_is_as_many_updates_as_fit(tmp_path, monkeypatch):
     scale = arms.SCALES["cpu-16-300s"]
     at_work = queue.Queue.__new__(queue.Queue)  # without its set, network and reference
     at_work.scale, at_work.set, at_work.folder, at_work.studies = scale, tmp_path / "set", tmp_path, (7,)
+    at_work.arms = None
     base, asked = scale.base(tmp_path / "set", scale.updates), []
 
     def seconds(sides):
@@ -308,6 +309,7 @@ def test_arms_that_were_not_timed_are_timed_beside_the_base(tmp_path, monkeypatc
     scale = arms.SCALES["cpu-16-300s"]
     at_work = queue.Queue.__new__(queue.Queue)
     at_work.scale, at_work.set, at_work.folder, at_work.studies = scale, tmp_path / "set", tmp_path, (7,)
+    at_work.arms = None
     base = scale.base(tmp_path / "set", scale.updates)
     elsewhere = {name: 0.3 for name in arms.arms_of((7,), base) if name != "batch-32"}
     queue.write(tmp_path / "updates.json", {"cpu_seconds_of_update": elsewhere})
@@ -316,6 +318,29 @@ def test_arms_that_were_not_timed_are_timed_beside_the_base(tmp_path, monkeypatc
     assert at_work._in_time("base", base).training.num_steps == 1000
     monkeypatch.undo()  # whoever times now, takes long
     assert at_work._in_time("batch-32", base).training.num_steps == 2000
+
+
+def test_only_arms_that_are_run_are_timed(tmp_path, monkeypatch):
+    at_work = queue.Queue.__new__(queue.Queue)
+    at_work.scale, at_work.set, at_work.folder = arms.SCALES["cpu-16-300s"], tmp_path / "set", tmp_path
+    at_work.studies, at_work.arms = (7,), ["small-unet-0.003"]
+    monkeypatch.setattr(rivals, "cpu_seconds_of_updates", lambda sides: dict(zip(sides, (0.1, 0.2), strict=True)))
+    base = at_work.scale.base(at_work.set, 1)
+    assert at_work._in_time("small-unet-0.003", base).training.num_steps == 1500
+    assert at_work._names() == ["base", "small-unet-0.003"]
+
+
+def test_runs_are_of_the_seeds_asked_for_that_are_not_known(tmp_path, monkeypatch):
+    at_work = queue.Queue.__new__(queue.Queue)
+    at_work.scale, at_work.set, at_work.folder = arms.SCALES["cpu-16-300s"], tmp_path / "set", tmp_path
+    at_work.studies, at_work.arms, made = (7,), ["unmixed"], []
+    monkeypatch.setattr(queue.Queue, "_train", lambda _, name, seed, __: made.append((name, seed)))
+    (tmp_path / "known.jsonl").write_text('{"arm": "base", "seed": "seed-3"}\n')
+    at_work.run([3, 4], tmp_path / "known.jsonl")
+    assert made == [("unmixed", 3), ("base", 4), ("unmixed", 4)]
+    made.clear()
+    at_work.run()
+    assert made == [(name, seed) for seed in range(5) for name in ("base", "unmixed")]
 
 
 def test_the_time_of_an_update_is_its_threads_own(tmp_path):
