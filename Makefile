@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Tests run on one thread a process: two threads on two busy cores can be ten times slower than one.
 # Each of the two runners begins with half of the tests, so that what several of them share is seldom made twice.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_OPTIONS)
 # Where a minute goes is worth a look at every run.
 SLOWEST := --durations=20 --durations-min=1
 # Dynamo does not take the shape checks' hook, so what is compiled runs without. What the compiler has made of the same

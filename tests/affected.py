@@ -71,7 +71,7 @@ def affected(graph, files):
 
 
 def pytest_runtest_setup():
-    """Runs in pytest's processes, which load this file as a plugin."""
+    """Runs in pytest's processes, which load this file as a plugin; those of `.ci/run` do so, too."""
     if time.time() > float(os.environ[UNTIL]):
         import pytest
 
