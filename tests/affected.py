@@ -23,7 +23,7 @@ SMOKE = ("tests/reference/test_reference.py", "tests/unit/nn/test_nn.py")
 """Run where nothing is affected: the authors' numbers, and the network."""
 TEST = re.compile(r"tests\.(unit|reference)\.(.+\.)?test_\w+$")
 UNTIL = "RIN_TESTS_UNTIL"
-LEFT = "no time is left: make test runs it"
+LEFT = "no time is left"
 
 
 def changed_files(root=ROOT):
@@ -87,7 +87,7 @@ def pytest_terminal_summary(terminalreporter):
     """Names what was left."""
     left = Counter(report.nodeid.partition("::")[0] for report in terminalreporter.stats.get("left", []))
     for file, count in left.items():
-        terminalreporter.write_line(f"left to make test: {count} of {file}")
+        terminalreporter.write_line(f"no time is left for {count} of {file}")
 
 
 def main(files):

@@ -1,6 +1,6 @@
 """The public names, which `rin` itself has as well."""
 
-from rin import interop
+import rin.interop as interop  # not from `rin`, which asks here
 from rin.core.denoiser import Condition, Denoised, Denoiser
 from rin.core.errors import RinError
 from rin.data import DataConfig, batches, open_data, to_floats, to_pictures

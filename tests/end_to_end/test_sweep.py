@@ -183,6 +183,7 @@ def test_a_card_lists_guided_ways_of_the_latents_that_were_measured_last_alone(t
         ([row(1.5, **guided), row(2.5, **own), row(3.5)], ("2.5", "3.5")),
         ([row(2.5, **own), row(1.5, **guided)], ("1.5",)),
         ([row(3.5)], ("3.5",)),
+        ([row(1.5, **guided), row(2.5, **own, num=4)], ("1.5",)),
     ):
         (tmp_path / "sweep.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in rows))
         text = what_was_measured(tmp_path, "0" * 64, "a/b")

@@ -20,13 +20,13 @@ from torch import Tensor
 Examples = Float[Tensor, "b ..."]
 """Images (b c h w), video (b c f h w) or sets (b n c), in [-1, 1] when clean."""
 
-PerExample = Float[Tensor, "b"]
+PerExample = Float[Tensor, " b"]
 """One number an example: t, gamma."""
 
-Mask = Bool[Tensor, "b"]
+Mask = Bool[Tensor, " b"]
 """One truth an example."""
 
-Labels = Int[Tensor, "b"]
+Labels = Int[Tensor, " b"]
 """One class an example; -1 stands for a dropped label."""
 
 Latents = Float[Tensor, "b m e"]

@@ -38,7 +38,7 @@ LEAST_SIGMA, MOST_SIGMA = 0.002, 80.0
 LEVELS_A_UNIT = 127.5
 """Levels of 8 bits in a length of 1."""
 
-Density = Float[Tensor, "b"]
+Density = Float[Tensor, " b"]
 
 
 class Likelihood(NamedTuple):

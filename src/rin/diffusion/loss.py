@@ -9,7 +9,7 @@ from rin.core.shapes import Examples, Latents, Mask, PerExample
 from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.parametrisation import estimate, velocity
 
-SelfConditioned = Mask | Int[Tensor, "k"]
+SelfConditioned = Mask | Int[Tensor, " k"]
 """The examples that start from estimated latents: a mask, whose estimate takes every example, or their numbers."""
 
 

@@ -26,7 +26,7 @@ Callback = Callable[[int, Examples], None]
 class Request:
     """What to draw."""
 
-    seeds: Int[Tensor, "num"]
+    seeds: Int[Tensor, " num"]
     """Of the noise, one a sample."""
 
     labels: Sequence[int] | None = None

@@ -24,7 +24,7 @@ _HEAT = np.array([(24, 24, 40), (110, 30, 110), (220, 70, 60), (255, 170, 50), (
 _PALE = 0.35
 """How much of a picture is seen below a map."""
 
-Map = Float[Tensor, "tokens"]
+Map = Float[Tensor, " tokens"]
 Panel = UInt8[Tensor, "3 down across"]
 
 

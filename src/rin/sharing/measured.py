@@ -125,12 +125,10 @@ def _sweep(folder: Path, digest: str, name: str) -> str:
         return ""
     most = max(row["protocol"]["samples"]["num"] for row in rows)
     last = next(row["protocol"] for row in reversed(rows) if row["protocol"]["samples"]["num"] == most)
-    guided = next((latents for row in reversed(rows) if (latents := _guidance_latents(row["protocol"]))), None)
-    alike = [
-        row
-        for row in rows
-        if _same(row["protocol"], last) and _guidance_latents(row["protocol"]) in (None, guided)  # words tell not which
-    ]
+    alike = [row for row in rows if _same(row["protocol"], last)]
+    # the words of a way do not tell which latents guided it: those that were measured last are listed
+    guided = [latents for row in alike if (latents := _guidance_latents(row["protocol"]))][-1:]
+    alike = [row for row in alike if _guidance_latents(row["protocol"]) in (None, *guided)]
     best = sorted(alike, key=lambda row: row["frechet_distance"])[:_BEST]
     shown = [(row["words"], str(row["way"]["num_steps"]), f"{row['frechet_distance']:.4g}") for row in best]
     of_all = "all" if len(alike) == len(best) else f"the best {len(best)} of {len(alike)}"

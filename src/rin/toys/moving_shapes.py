@@ -30,7 +30,7 @@ COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 255, 255), (255, 0, 255), 
 
 KINDS = ("disc", "square", "triangle")
 
-Frames = Sequence[int] | Int[ndarray, "f"]
+Frames = Sequence[int] | Int[ndarray, " f"]
 """Numbers of frames, from 0 on: as many as wanted, beyond a clip's own too."""
 
 _ATTEMPTS = 1000
