@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from studies.arms import ARMS, SCALES
+from studies.arms import ARMS, BASE, SCALES
 from studies.queue import Queue
 
 
@@ -26,9 +26,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="some alone, from 0; all of the scale if absent")
     chosen = parser.parse_args()
     scale = SCALES[chosen.scale]
+    studies = chosen.studies or scale.studies
+    if others := [arm for arm in chosen.arms or () if arm != BASE and ARMS[arm].study not in studies]:
+        asked = " ".join(map(str, studies))
+        parser.error(f"{others[0]} is of study {ARMS[others[0]].study}, and the studies asked for are {asked}")
     if chosen.updates is not None:
         scale = dataclasses.replace(scale, updates=chosen.updates)
-    queue = Queue(chosen.out, chosen.data, chosen.features, scale, chosen.studies or scale.studies, chosen.arms)
+    queue = Queue(chosen.out, chosen.data, chosen.features, scale, studies, chosen.arms)
     queue.run(chosen.seeds, chosen.known)
 
 

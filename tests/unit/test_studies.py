@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ from rin.experiment import to_dict
 from rin.model_files import read_experiment
 from rin.nn.attention import Attention
 from rin.training import optim
+from studies import __main__ as command
 from studies import arms, finetuning, queue, report, rivals
 from tests.unit.models import moved, small
 
@@ -328,6 +330,15 @@ def test_only_arms_that_are_run_are_timed(tmp_path, monkeypatch):
     base = at_work.scale.base(at_work.set, 1)
     assert at_work._in_time("small-unet-0.003", base).training.num_steps == 1500
     assert at_work._names() == ["base", "small-unet-0.003"]
+
+
+def test_an_arm_of_a_study_not_asked_for_is_refused(tmp_path, monkeypatch, capsys):
+    given = ["--out", str(tmp_path / "out"), "--data", "x", "--features", "y", "--studies", "7", "--arms", "elastic"]
+    monkeypatch.setattr(sys, "argv", ["studies", *given])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "elastic is of study 8, and the studies asked for are 7" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_runs_are_of_the_seeds_asked_for_that_are_not_known(tmp_path, monkeypatch):
