@@ -85,6 +85,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from error
     if version > FORMAT_VERSION:
         raise RinError(f"{path} has format {version}, this rin knows up to {FORMAT_VERSION}: install a newer rin")
+    stored["model"] = with_older_defaults(stored["model"])
+    if isinstance(stored.get("training"), dict):
+        stored["training"] = {"noise_version": 1} | stored["training"]
     try:
         model = from_dict(RINConfig, stored["model"])
         check_size(model)
@@ -92,6 +95,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     except RinError as error:
         raise RinError(f"{path}: {error}") from error
     return stored
+
+
+def with_older_defaults(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored network's fields; in one from before there was `condition_in_place`, its condition picture is tokens."""
+    return ({"condition_in_place": False} if model.get("condition_shape") else {}) | dict(model)
 
 
 def check_class_names(names: Sequence[object], num_classes: int) -> tuple[str, ...]:
@@ -137,8 +145,6 @@ def read_experiment(folder: Path) -> ExperimentConfig | None:
     stored = read_config(folder)
     if "training" not in stored:
         raise RinError(f"{folder} holds a saved model, and no run, which has a folder of its own")
-    if isinstance(stored["training"], dict):
-        stored["training"] = _NOISE_BEFORE | stored["training"]
     experiment = {name: stored[name] for name in stored if name not in _NOT_EXPERIMENT}
     return from_dict(ExperimentConfig, experiment, folder / CONFIG)
 
@@ -153,9 +159,6 @@ def read_model_config(folder: Path) -> RINConfig:
 
 
 _NOT_EXPERIMENT = ("format_version", "class_names", "data_identity", NETWORK, VALUES)
-
-_NOISE_BEFORE = {"noise_version": 1}
-"""What a run's training says of its noise, where it began before there was another."""
 
 
 def stored_model(

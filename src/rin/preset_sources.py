@@ -30,8 +30,8 @@ def _of(group: str, names: str) -> list[str]:
 _NETWORK = _of(
     "model",
     "shape patch_size temporal_patch_size num_context_frames num_classes num_condition_tokens condition_dim "
-    "condition_shape text_encoder caption_length num_latents num_latents_min latent_dim interface_dim compute_depth "
-    "num_heads num_read_write_heads",
+    "condition_shape condition_in_place text_encoder caption_length num_latents num_latents_min latent_dim "
+    "interface_dim compute_depth num_heads num_read_write_heads",
 )
 _NETWORK_IN_DETAIL = _of(
     "model",

@@ -121,7 +121,7 @@ def _train(
         experiment, data=with_whole_paths(experiment.data), init_from=_whole_path(experiment.init_from)
     )
     if before is not None:
-        requested = _with_noise_of(before.experiment, requested)
+        requested = _with_defaults_of(before.experiment, requested)
     if provided is None:
         data = open_run_data(_as_begun(requested, before))
     else:
@@ -188,10 +188,14 @@ def settle(experiment: ExperimentConfig, data: OpenedData) -> ExperimentConfig:
     return dataclasses.replace(experiment, model=model)
 
 
-def _with_noise_of(begun: ExperimentConfig, experiment: ExperimentConfig) -> ExperimentConfig:
-    """The experiment with the noise that a run of it began with."""
+def _with_defaults_of(begun: ExperimentConfig, experiment: ExperimentConfig) -> ExperimentConfig:
+    """The experiment with the noise, and the place of a condition picture, that a run of it began with.
+
+    Both have had another default since then.
+    """
     training = dataclasses.replace(experiment.training, noise_version=begun.training.noise_version)
-    return dataclasses.replace(experiment, training=training)
+    model = dataclasses.replace(experiment.model, condition_in_place=begun.model.condition_in_place)
+    return dataclasses.replace(experiment, training=training, model=model)
 
 
 def _make(folder: Path) -> None:

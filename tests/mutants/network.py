@@ -207,7 +207,7 @@ MUTANTS = [
     Mutant(
         "context-positions",
         TOKENIZERS,
-        "self._embed(context, first_slot)",
+        "self._embed(context, first_slot=tokens.shape[1])",
         "self._embed(context, 0)",
         "context frames have the positions that follow",
         (nn("test_tokens_are_normalised_patches_plus_positions_and_context_has_those_that_follow"),),
@@ -215,10 +215,26 @@ MUTANTS = [
     Mutant(
         "context-first",
         TOKENIZERS,
-        "torch.cat([tokens, self.embed_context(context, tokens.shape[1])], dim=1)",
-        "torch.cat([self.embed_context(context, tokens.shape[1]), tokens], dim=1)",
+        "torch.cat([tokens, self._embed(context, first_slot=tokens.shape[1])], dim=1)",
+        "torch.cat([self._embed(context, first_slot=tokens.shape[1]), tokens], dim=1)",
         "context frames stand behind those to predict",
         (nn("test_tokens_are_normalised_patches_plus_positions_and_context_has_those_that_follow"),),
+    ),
+    Mutant(
+        "condition-out-of-place",
+        TOKENIZERS,
+        "return tokens + embedded",
+        "return tokens + embedded.flip(1)",
+        "each token has the part of a condition picture that lies where its patch does",
+        (conditions("test_each_token_has_the_part_of_the_condition_that_lies_where_its_patch_does"),),
+    ),
+    Mutant(
+        "condition-of-before",
+        "model_files.py",
+        '({"condition_in_place": False} if',
+        '({"condition_in_place": True} if',
+        "models from before a condition picture was added in place have it as tokens",
+        (conditions("test_models_and_runs_of_before_have_the_condition_as_tokens_and_go_on_so"),),
     ),
     Mutant(
         "condition-marker",

@@ -25,6 +25,12 @@ KINDS = {
     "local mixing": {"mixing_size": 3},
     "condition picture": {"condition_shape": (2, 3, 4)},
     "condition picture, mixing": {"condition_shape": (1, 4, 4), "mixing_size": 3},
+    "condition picture as tokens": {"condition_shape": (2, 3, 4), "condition_in_place": False},
+    "condition picture as tokens, mixing": {
+        "condition_shape": (1, 4, 4),
+        "condition_in_place": False,
+        "mixing_size": 3,
+    },
 }
 """What to change in a small network for each kind."""
 

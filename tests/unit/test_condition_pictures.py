@@ -1,6 +1,7 @@
 """Models of images that draw from a clean picture: network, loss, samples, runs."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -27,6 +28,7 @@ from tests.unit.models import inputs, moved, new, small, trained
 
 LOW = small(num_classes=0, condition_shape=(3, 4, 4))
 HOLE = small(num_classes=0, condition_shape=(4, 8, 8))
+AS_TOKENS = dataclasses.replace(LOW, condition_in_place=False)
 TRAINING = TrainingConfig(
     num_steps=4, batch_size=6, warmup_steps=0, log_every=2, held_out_every=2, sample_every=0, checkpoint_every=2
 )
@@ -46,21 +48,47 @@ def low_pictures(count, seed=2):
     return torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def test_tokens_of_the_condition_have_weights_positions_and_a_marker_of_their_own():
-    model, seen = moved(LOW), []
+def interface_of(model, config):
+    """What the first block reads, and the condition."""
+    seen = []
     model.blocks[0].read.register_forward_hook(lambda _, arguments, __: seen.append(arguments[1]))
-    x, gamma, condition = inputs(LOW)
+    x, gamma, condition = inputs(config)
     model(x, gamma, condition)
+    return seen[0], x, condition
+
+
+@pytest.mark.parametrize(
+    ("shape", "box", "patch"),
+    [((3, 8, 8), 1, 2), ((1, 4, 4), 1, 1), ((2, 2, 2), 2, 1), ((1, 16, 16), 1, 4), ((1, 3, 3), 4, 3)],
+)
+def test_each_token_has_the_part_of_the_condition_that_lies_where_its_patch_does(shape, box, patch):
+    config = small(num_classes=0, condition_shape=shape)
+    model = moved(config)
+    tokens, x, condition = interface_of(model, config)
+    own, tokenizer = model.tokenizer.condition, model.tokenizer
+    assert tokens.shape[1] == 16
+    enlarged = condition.context.repeat_interleave(box, 2).repeat_interleave(box, 3)
+    added = tokens - tokenizer.norm(tokenizer.patch(tokenizer.cut(x))) - tokenizer.positions
+    for row, column in ((0, 0), (0, 3), (2, 1), (3, 3)):
+        part = enlarged[:, :, patch * row : patch * (row + 1), patch * column : patch * (column + 1)]
+        expected = own.norm(own.patch(part.permute(0, 2, 3, 1).flatten(1)))
+        torch.testing.assert_close(added[:, 4 * row + column], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_tokens_of_the_condition_have_weights_positions_and_a_marker_of_their_own():
+    model = moved(AS_TOKENS)
+    tokens, _, condition = interface_of(model, AS_TOKENS)
     own = model.tokenizer.condition
-    assert seen[0].shape[1] == 16 + 4
+    assert tokens.shape[1] == 16 + 4
     patches = condition.context.unflatten(-1, (2, 2)).unflatten(-3, (2, 2)).permute(0, 2, 4, 3, 5, 1).reshape(2, 4, 12)
     expected = own.norm(own.patch(patches)) + own.positions + own.marker
-    torch.testing.assert_close(seen[0][:, 16:], expected)
+    torch.testing.assert_close(tokens[:, 16:], expected)
 
 
-def test_the_condition_changes_the_output_through_the_latents():
-    model = moved(LOW)
-    x, gamma, condition = inputs(LOW)
+@pytest.mark.parametrize("config", [LOW, AS_TOKENS], ids=["in place", "as tokens"])
+def test_the_condition_changes_the_output(config):
+    model = moved(config)
+    x, gamma, condition = inputs(config)
     other = Condition(context=-condition.context)
     plain, changed = (model(x, gamma, each) for each in (condition, other))
     assert (plain.prediction - changed.prediction).abs().max() > 1e-4
@@ -96,9 +124,10 @@ def test_a_shape_that_is_none_is_one_line(shape):
         small(shape=(3, 4, 8, 8), condition_shape=(3, 4, 4))
 
 
-def test_a_network_learns_to_use_its_condition():
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_network_learns_to_use_its_condition(in_place):
     """Pictures of one colour each, which the condition tells and pure noise does not."""
-    config = small(num_classes=0, condition_shape=(3, 1, 1), patch_size=4)
+    config = small(num_classes=0, condition_shape=(3, 1, 1), condition_in_place=in_place, patch_size=4)
     model, diffusion = (
         new(config).train(),
         Diffusion(DiffusionConfig(prediction="x", loss_space="x", self_cond_rate=0.0)),
@@ -187,6 +216,25 @@ def test_a_run_by_degrade_samples_from_a_picture(tmp_path):
     opened.save(tmp_path / "saved")
     assert torch.equal(rin.load(tmp_path / "saved").sample(condition=condition, num=2), drawn)
     assert rin.train(experiment, tmp_path / "run", data=array).sample(condition=condition, num=2).equal(drawn)
+
+
+def test_models_and_runs_of_before_have_the_condition_as_tokens_and_go_on_so(tmp_path):
+    model = small(num_classes=0, condition_in_place=False)
+    experiment = ExperimentConfig(
+        model=model, diffusion=DIFFUSION, data=rin.DataConfig(degrade="downscale 2", num_held_out=4), training=TRAINING
+    )
+    array, condition = pictures(40).numpy(), low_pictures(1)
+    opened = rin.train(experiment, tmp_path / "run", data=array)
+    drawn = opened.sample(condition=condition, num=2)
+    opened.save(tmp_path / "saved")
+    for name in ("run", "saved"):
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert config["model"].pop("condition_in_place") is False
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        assert rin.load(tmp_path / name).sample(condition=condition, num=2).equal(drawn)
+    shutil.rmtree(tmp_path / "run/checkpoints/step-000000004")
+    today = dataclasses.replace(experiment, model=small(num_classes=0))
+    assert rin.train(today, tmp_path / "run", data=array).sample(condition=condition, num=2).equal(drawn)
 
 
 def test_one_picture_stands_for_all_samples_and_several_for_one_each():

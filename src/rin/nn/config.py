@@ -27,8 +27,13 @@ class RINConfig:
     """Clean frames given before those of a clip to predict."""
 
     condition_shape: tuple[int, ...] = ()
-    """(channels, height, width) of a clean picture that an image is drawn from, whose patches are further interface
-    tokens; empty for none. In training `data.degrade` decides it."""
+    """(channels, height, width) of a clean picture that an image is drawn from; empty for none. In training
+    `data.degrade` decides it."""
+
+    condition_in_place: bool = True
+    """Whether each interface token gets the part of that picture that lies where its patch does. If not, the picture's
+    patches are further interface tokens, and what they hold reaches the image's through the latents alone: so it is
+    in models that were trained before there was this option."""
 
     num_classes: int = 0
     """Classes of the condition; 0 for none. In training the data decides how many, unless this is 0."""
@@ -224,14 +229,21 @@ class RINConfig:
 
     @property
     def condition_patch(self) -> tuple[int, int]:
-        """Height and width of a patch of the condition picture: an image's own, or what of it divides the picture's."""
+        """Height and width of a patch of the condition picture.
+
+        In place it is what lies where an image's patch does, of a picture enlarged so that the grid divides it. Else it
+        is an image's own, or what of it divides the picture's.
+        """
         _, height, width = self.condition_shape
+        if self.condition_in_place:
+            rows, columns = self.grid
+            return math.lcm(height, rows) // rows, math.lcm(width, columns) // columns
         return math.gcd(height, self.patch_height), math.gcd(width, self.patch_size)
 
     @property
     def num_condition_patches(self) -> int:
-        """Interface tokens of the condition picture; 0 if there is none."""
-        if not self.condition_shape:
+        """Interface tokens of the condition picture; 0 if there is none, or if it is added in place."""
+        if not self.condition_shape or self.condition_in_place:
             return 0
         (_, height, width), (p, q) = self.condition_shape, self.condition_patch
         return height // p * (width // q)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from rin.nn.attention import Attention
 from rin.nn.blocks import LocalMixing
 from rin.nn.embeddings import LatentSelfConditioning
-from rin.nn.tokenizers import ConditionPatches, PatchTokenizer, Tokenizer, patch_fans
+from rin.nn.tokenizers import ConditionInPlace, ConditionPatches, PatchTokenizer, Tokenizer, patch_fans
 
 
 def glorot_limit(fan_in: int, fan_out: int) -> float:
@@ -90,9 +90,10 @@ def initialise_(model: nn.Module, position_deviation: float) -> None:
             glorot_(module.patch, *patch_fans(module.patch, module.channels))
             if module.positions is not None:
                 positions_(module.positions, position_deviation)
-        elif isinstance(module, ConditionPatches):
+        elif isinstance(module, ConditionInPlace | ConditionPatches):
             glorot_(module.patch, *patch_fans(module.patch, module.shape[0]))
-            positions_(module.positions, position_deviation)
-            positions_(module.marker, position_deviation)
         elif isinstance(module, LatentSelfConditioning):
             nn.init.zeros_(module.norm.weight)
+        if isinstance(module, ConditionPatches):
+            positions_(module.positions, position_deviation)
+            positions_(module.marker, position_deviation)

@@ -15,7 +15,14 @@ from rin.nn.checks import check_input, check_interface
 from rin.nn.config import RINConfig
 from rin.nn.embeddings import ConditionEmbedding, LatentSelfConditioning, NoiseLevelEmbedding
 from rin.nn.initialisation import caption_, initialise_, positions_
-from rin.nn.tokenizers import ConditionPatches, ImageTokenizer, SetTokenizer, Tokenizer, VideoTokenizer
+from rin.nn.tokenizers import (
+    ConditionInPlace,
+    ConditionPatches,
+    ImageTokenizer,
+    SetTokenizer,
+    Tokenizer,
+    VideoTokenizer,
+)
 
 
 def make_tokenizer(config: RINConfig) -> Tokenizer:
@@ -24,7 +31,9 @@ def make_tokenizer(config: RINConfig) -> Tokenizer:
         return SetTokenizer(config.shape, config.interface_dim, config.set_positions)
     if is_image(config.shape):
         condition, d = None, config.interface_dim
-        if config.condition_shape:
+        if config.condition_shape and config.condition_in_place:
+            condition = ConditionInPlace(config.condition_shape, config.grid, config.condition_patch, d)
+        elif config.condition_shape:
             condition = ConditionPatches(config.condition_shape, config.condition_patch, d)
         return ImageTokenizer(config.shape, (config.patch_height, config.patch_size), d, condition)
     return VideoTokenizer(

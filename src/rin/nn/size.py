@@ -22,9 +22,11 @@ def num_parameters(config: RINConfig) -> int:
     d, e, ratio = config.interface_dim, config.latent_dim, config.latent_mlp_ratio
     values = _patch_values(config)
     positions = num_tokens(config) * d if config.set_positions else 0
-    condition = math.prod((*config.condition_shape[:1], *config.condition_patch)) if config.condition_shape else 0
-    marked = _linear(condition, d) + 2 * d + d if condition else 0  # patches, norm and marker of a condition picture
-    tokenizer = marked + _linear(values, d) + 2 * d + positions + 2 * d + _linear(d, values)
+    condition = 0
+    if config.condition_shape:
+        of_patch = config.condition_shape[0] * math.prod(config.condition_patch)
+        condition = _linear(of_patch, d) + 2 * d + (0 if config.condition_in_place else d)  # the last is the marker
+    tokenizer = condition + _linear(values, d) + 2 * d + positions + 2 * d + _linear(d, values)
     noise_level = _linear(e // 4, e) + _linear(e, e)
     label = _linear(config.num_classes, e) if config.num_classes else 0
     embedded, width = config.embedding_shape
@@ -42,7 +44,9 @@ def num_values(config: RINConfig) -> int:
     """Numbers that a forward pass of one example holds at once, at the least: data, tokens, latents, condition."""
     tokens = num_tokens(config)
     data = (tokens - config.num_condition_patches) * _patch_values(config)
-    data += math.prod(config.condition_shape) if config.condition_shape else 0
+    if config.condition_shape:
+        patches = math.prod(config.grid) if config.condition_in_place else config.num_condition_patches
+        data += config.condition_shape[0] * math.prod(config.condition_patch) * patches
     interface = tokens * config.interface_dim * (1 + max(1, config.interface_mlp_ratio))
     latents = config.num_latents * config.latent_dim * (1 + config.latent_mlp_ratio)
     return 2 * data + interface + latents + config.num_classes + math.prod(config.embedding_shape)

@@ -63,13 +63,11 @@ class PatchTokenizer(Tokenizer):
         """See `Tokenizer`."""
         self.check(x, context)
         tokens = self._embed(x, 0)
-        if context is None:
-            return tokens
-        return torch.cat([tokens, self.embed_context(context, tokens.shape[1])], dim=1)
+        return tokens if context is None else self.with_context(tokens, context)
 
-    def embed_context(self, context: Examples, first_slot: int) -> Interface:
-        """The tokens of context, whose positions follow those of the first `first_slot` tokens."""
-        return self._embed(context, first_slot)
+    def with_context(self, tokens: Interface, context: Examples) -> Float[Tensor, "b all d"]:
+        """The tokens of x, and behind them those of context, whose positions follow theirs."""
+        return torch.cat([tokens, self._embed(context, first_slot=tokens.shape[1])], dim=1)
 
     def detokenize(self, interface: Interface, shape: Sequence[int]) -> Examples:
         """See `Tokenizer`."""
@@ -135,10 +133,40 @@ class SetTokenizer(PatchTokenizer):
         return patches
 
 
+class ConditionInPlace(nn.Module):
+    """A clean condition picture (b c h w), added to the tokens of the noisy image where it belongs. Ours.
+
+    Each token gets the part of the picture that lies where its patch does: from its first layer on, a network knows
+    what it draws from to the last pixel. A picture whose sides the grid of patches does not divide is enlarged first,
+    each pixel to a box of pixels, by the least factor that makes them divisible.
+
+    Args:
+        shape: of a picture (c h w).
+        grid: rows and columns of the image's patches.
+        patch_size: height and width of a token's part, in pixels of the enlarged picture.
+        interface_dim: width of a token.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], grid: tuple[int, int], patch_size: tuple[int, int], interface_dim: int
+    ) -> None:
+        super().__init__()
+        self.shape, self.patch_size = tuple(shape), patch_size
+        self.enlarged = [count * side for count, side in zip(grid, patch_size, strict=True)]
+        self.patch = Linear(shape[0] * math.prod(patch_size), interface_dim)
+        self.norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
+
+    def forward(self, picture: Float[Tensor, "b c h w"]) -> Interface:
+        """What is added to each token."""
+        enlarged = F.interpolate(picture, self.enlarged, mode="nearest")  # by whole factors: to boxes
+        return self.norm(self.patch(image_patches(enlarged, self.patch_size)).to(self.norm.weight.dtype))
+
+
 class ConditionPatches(nn.Module):
     """A clean condition picture (b c h w) as interface tokens: patches, positions and a marker of their own.
 
-    The marker, one vector for all of its tokens, tells them from the noisy ones.
+    The marker, one vector for all of its tokens, tells them from the noisy ones. What is in them reaches the noisy ones
+    through the latents alone. Models were trained so before there was `ConditionInPlace`.
 
     Args:
         shape: of a picture (c h w).
@@ -180,7 +208,7 @@ class ImageTokenizer(PatchTokenizer):
         shape: of an image (c h w).
         patch_size: height and width of a patch.
         interface_dim: width of a token.
-        condition: the tokens of a condition picture, of a network that draws from one.
+        condition: what embeds a condition picture, of a network that draws from one.
     """
 
     def __init__(
@@ -188,7 +216,7 @@ class ImageTokenizer(PatchTokenizer):
         shape: Sequence[int],
         patch_size: tuple[int, int],
         interface_dim: int,
-        condition: ConditionPatches | None = None,
+        condition: ConditionInPlace | ConditionPatches | None = None,
     ) -> None:
         self.patch_size = patch_size
         super().__init__(shape, self.num_tokens(shape), math.prod(patch_size) * shape[0], interface_dim)
@@ -209,11 +237,13 @@ class ImageTokenizer(PatchTokenizer):
             raise RinError(f"{what}: this network was made for one of {self.condition.shape}")
         return None
 
-    def embed_context(self, context: Examples, first_slot: int) -> Interface:
-        """The tokens of a condition picture, which have positions of their own."""
+    def with_context(self, tokens: Interface, context: Examples) -> Float[Tensor, "b all d"]:
+        """The tokens of x with a condition picture in them, or behind them."""
         assert self.condition is not None  # it is checked
-        del first_slot
-        return self.condition(context)
+        embedded = self.condition(context)
+        if isinstance(self.condition, ConditionInPlace):
+            return tokens + embedded
+        return torch.cat([tokens, embedded], dim=1)
 
     def num_tokens(self, shape: Sequence[int]) -> int:
         """One a patch."""

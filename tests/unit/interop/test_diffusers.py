@@ -297,6 +297,17 @@ def test_weights_that_are_not_the_networks_are_refused(saved, change, named, tmp
         opened(tmp_path / "x")
 
 
+def test_a_folder_of_before_has_the_condition_as_tokens(tmp_path):
+    ours = trained(moved(small(num_classes=0, condition_shape=(3, 4, 4), condition_in_place=False)), DIFFUSION)
+    save(ours, tmp_path / "x")
+    file = tmp_path / "x/denoiser/config.json"
+    config = json.loads(file.read_text())
+    assert config.pop("condition_in_place") is False
+    file.write_text(json.dumps(config))
+    got = opened(tmp_path / "x")(image=PICTURES, seed=7).images
+    assert got == rin.to_pil(drawn(ours, condition=PICTURES, seed=7))
+
+
 class Own(RIN):
     """Another network."""
 

@@ -19,6 +19,7 @@ from rin.diffusion import Diffusion, DiffusionConfig
 from rin.diffusion.checks import whole_number
 from rin.diffusion.samplers import step_times
 from rin.experiment import from_dict, to_dict
+from rin.model_files import with_older_defaults
 from rin.nn import RIN, RINConfig
 
 
@@ -70,6 +71,11 @@ class RINDenoiser(ModelMixin, Configured):
         config = from_dict(RINConfig, fields)
         self.register_to_config(**to_dict(config))
         self.network = RIN(config)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], return_unused_kwargs: bool = False, **changes: Any) -> Any:
+        """See `Configured.from_config`."""
+        return super().from_config(with_older_defaults(config), return_unused_kwargs, **changes)
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], **options: Any) -> Any:
