@@ -100,9 +100,9 @@ class Scenes:
     def hides(self, frames: Frames) -> tuple[Bool[ndarray, " n"], Bool[ndarray, " n"]]:
         """Whether in each clip a shape certainly hides a part of another in one of the frames, and whether it may."""
         places = self.positions(frames)
-        apart = np.linalg.norm(places[:, :, :, None] - places[:, :, None, :], axis=-1)
-        count = apart.shape[-1]
-        nearest = apart[:, :, *np.triu_indices(count, 1)].min(axis=(1, 2), initial=np.inf)
+        one, other = np.triu_indices(places.shape[2], 1)
+        apart = np.linalg.norm(places[:, :, one] - places[:, :, other], axis=-1)
+        nearest = apart.min(axis=(1, 2), initial=np.inf)
         # the circle within every kind has half the radius or more
         return nearest < self.radius - _TOUCHING, nearest < 2 * self.radius + _TOUCHING
 
@@ -194,13 +194,13 @@ def draw_scenes(
 def _drawn_scenes(
     config: MovingShapesConfig, canvas: tuple[int, int], frames: range, rows: Int[ndarray, " n"]
 ) -> Scenes:
+    crowded = Chance(config.seed, 0, torch.from_numpy(rows)).true(Purpose.OCCLUSION, config.occlusion_rate).numpy()
     waiting = np.arange(len(rows))
     scenes: Scenes | None = None
     for attempt in range(_ATTEMPTS):
-        drawn, crowded = _attempt(config, canvas, rows[waiting], attempt)
-        hides, may_hide = drawn.hides(frames)
-        good = (drawn.bounces(frames[-1:])[:, 0].sum(-1) >= config.min_bounces) & np.where(crowded, hides, ~may_hide)
+        drawn = _attempt(config, canvas, rows[waiting], attempt)
         scenes = drawn if scenes is None else scenes
+        good = _as_asked(drawn, config, frames, crowded[waiting])
         for name in ("kinds", "colours", "begin", "velocity"):
             getattr(scenes, name)[waiting[good]] = getattr(drawn, name)[good]
         waiting = waiting[~good]
@@ -212,10 +212,22 @@ def _drawn_scenes(
     )
 
 
-def _attempt(
-    config: MovingShapesConfig, canvas: tuple[int, int], rows: Int[ndarray, " n"], attempt: int
-) -> tuple[Scenes, Bool[ndarray, " n"]]:
-    """A scene for each row, by chance alone, and whether a shape is to hide a part of another in it."""
+def _as_asked(
+    scenes: Scenes, config: MovingShapesConfig, frames: range, crowded: Bool[ndarray, " n"]
+) -> Bool[ndarray, " n"]:
+    """Which scenes bounce often enough, and hide a part of a shape where they are crowded, and never elsewhere.
+
+    Of shapes that are to keep apart all but one scene in a hundred fail, most of them within a few frames.
+    """
+    good = scenes.bounces(frames[-1:])[:, 0].sum(-1) >= config.min_bounces
+    good[good] = crowded[good] | ~scenes.at(good).hides(frames[::4])[1]
+    hides, may_hide = scenes.at(good).hides(frames)
+    good[good] = np.where(crowded[good], hides, ~may_hide)
+    return good
+
+
+def _attempt(config: MovingShapesConfig, canvas: tuple[int, int], rows: Int[ndarray, " n"], attempt: int) -> Scenes:
+    """A scene for each row, by chance alone."""
     chance, count = Chance(config.seed, attempt, torch.from_numpy(rows)), config.num_shapes
     words = chance.words(Purpose.SCENE, 5 * count + len(COLOURS)).numpy()
     number = (words >> 8).astype(np.float64) * 2.0**-24
@@ -232,8 +244,7 @@ def _attempt(
         velocity=velocity,
     )
     lowest, highest = scenes.walls
-    crowded = chance.at(0).true(Purpose.OCCLUSION, config.occlusion_rate).numpy()  # the same at every attempt
-    return replace(scenes, begin=lowest + scenes.begin * (highest - lowest)), crowded
+    return replace(scenes, begin=lowest + scenes.begin * (highest - lowest))
 
 
 @dataclass(frozen=True)

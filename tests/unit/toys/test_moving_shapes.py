@@ -27,6 +27,18 @@ def one(kind="disc", begin=(16.0, 16.0), velocity=(0.0, 0.0), canvas=(32, 32), r
     )
 
 
+def test_a_row_is_the_same_scene_in_every_version():
+    drawn = scenes(radius=0.2, occlusion_rate=0.25, min_bounces=2, speed=(0.08, 0.1), rows=np.arange(297, 300))
+    assert drawn.kinds.tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert drawn.colours.tolist() == [[0, 3], [2, 4], [1, 4]]
+    begin = [
+        [[25.4227, 26.314], [18.9573, 8.8933]],
+        [[11.9474, 7.8849], [24.1929, 21.0783]],
+        [[22.8013, 9.9701], [24.0446, 13.668]],
+    ]
+    np.testing.assert_allclose(drawn.begin, begin, atol=1e-4)
+
+
 def test_shapes_are_reflected_at_the_walls_as_light_is():
     """Against a walk in small steps that turns the speed round wherever a shape's edge is beyond a wall."""
     drawn = scenes(frames=40)
