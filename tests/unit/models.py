@@ -24,8 +24,6 @@ KINDS = {
     "read-only middle": {"compute_depth": (1, 0, 2)},
     "local mixing": {"mixing_size": 3},
     "condition picture": {"condition_shape": (2, 3, 4)},
-    "condition picture, mixing": {"condition_shape": (1, 4, 4), "mixing_size": 3},
-    "condition picture as tokens": {"condition_shape": (2, 3, 4), "condition_in_place": False},
     "condition picture as tokens, mixing": {
         "condition_shape": (1, 4, 4),
         "condition_in_place": False,
