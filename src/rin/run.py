@@ -23,13 +23,14 @@ from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, differences, to_dict
 from rin.init_from import INIT_FROM, TakenOver, read_taken_over, start_from
 from rin.model_files import CONFIG, network_name, stored_model, write_config
-from rin.nn import RIN
+from rin.nn import RIN, RINConfig
 from rin.nn.size import check_fits
 from rin.run_data import IDENTITY, BegunRun, begun_run, no_longer, open_run_data, with_condition
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
 from rin.training.adapters import described, merged_at_the_end
 from rin.training.checks import check_condition
+from rin.training.config import TrainingConfig
 from rin.training.status_file import only_process
 from rin.training.trainer import Trainer
 
@@ -189,12 +190,15 @@ def settle(experiment: ExperimentConfig, data: OpenedData) -> ExperimentConfig:
 
 
 def _with_defaults_of(begun: ExperimentConfig, experiment: ExperimentConfig) -> ExperimentConfig:
-    """The experiment with the noise, and the place of a condition picture, that a run of it began with.
+    """The experiment as its run began, where options that once had another default have today's.
 
-    Both have had another default since then.
+    What is asked for beside the default stays, and is told to be another than the run's.
     """
-    training = dataclasses.replace(experiment.training, noise_version=begun.training.noise_version)
-    model = dataclasses.replace(experiment.model, condition_in_place=begun.model.condition_in_place)
+    training, model = experiment.training, experiment.model
+    if training.noise_version == TrainingConfig.noise_version:
+        training = dataclasses.replace(training, noise_version=begun.training.noise_version)
+    if model.condition_in_place == RINConfig.condition_in_place:
+        model = dataclasses.replace(model, condition_in_place=begun.model.condition_in_place)
     return dataclasses.replace(experiment, training=training, model=model)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import numpy as np
@@ -19,6 +20,7 @@ from rin.data.degrading import downscaled, parse_degrade
 from rin.data.feeding.media_sets import MediaInMemory
 from rin.evaluation.restored import bicubic, measured_restored, psnr
 from rin.experiment import ExperimentConfig
+from rin.nn.tokenizers import ConditionInPlace, image_patches
 from rin.run_data import with_condition
 from rin.training.checks import check_condition
 from rin.training.config import TrainingConfig
@@ -73,6 +75,18 @@ def test_each_token_has_the_part_of_the_condition_that_lies_where_its_patch_does
         part = enlarged[:, :, patch * row : patch * (row + 1), patch * column : patch * (column + 1)]
         expected = own.norm(own.patch(part.permute(0, 2, 3, 1).flatten(1)))
         torch.testing.assert_close(added[:, 4 * row + column], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pictures_are_enlarged_to_whole_boxes_by_any_factor():
+    """By 41 among them, at which PyTorch's nearest neighbours are off by a pixel."""
+    for side, rows in ((2, 41), (3, 47), (5, 12), (6, 8)):
+        part = math.lcm(side, rows) // rows
+        own, seen = ConditionInPlace((1, side, side), (rows, rows), (part, part), 8), []
+        own.patch.register_forward_hook(lambda _, arguments, __, seen=seen: seen.append(arguments[0]))
+        picture = torch.arange(side * side).reshape(1, 1, side, side).float()
+        own(picture)
+        boxes = picture.repeat_interleave(rows * part // side, 2).repeat_interleave(rows * part // side, 3)
+        assert torch.equal(seen[0], image_patches(boxes, (part, part)))
 
 
 def test_tokens_of_the_condition_have_weights_positions_and_a_marker_of_their_own():
@@ -234,6 +248,9 @@ def test_models_and_runs_of_before_have_the_condition_as_tokens_and_go_on_so(tmp
         assert rin.load(tmp_path / name).sample(condition=condition, num=2).equal(drawn)
     shutil.rmtree(tmp_path / "run/checkpoints/step-000000004")
     today = dataclasses.replace(experiment, model=small(num_classes=0))
+    rin.train(today, tmp_path / "today", data=array)
+    with pytest.raises(RinError, match="condition_in_place was True and is False"):
+        rin.train(experiment, tmp_path / "today", data=array)
     assert rin.train(today, tmp_path / "run", data=array).sample(condition=condition, num=2).equal(drawn)
 
 

@@ -24,8 +24,8 @@ def num_parameters(config: RINConfig) -> int:
     positions = num_tokens(config) * d if config.set_positions else 0
     condition = 0
     if config.condition_shape:
-        of_patch = config.condition_shape[0] * math.prod(config.condition_patch)
-        condition = _linear(of_patch, d) + 2 * d + (0 if config.condition_in_place else d)  # the last is the marker
+        marker = 0 if config.condition_in_place else d
+        condition = _linear(_condition_values(config), d) + 2 * d + marker
     tokenizer = condition + _linear(values, d) + 2 * d + positions + 2 * d + _linear(d, values)
     noise_level = _linear(e // 4, e) + _linear(e, e)
     label = _linear(config.num_classes, e) if config.num_classes else 0
@@ -46,7 +46,7 @@ def num_values(config: RINConfig) -> int:
     data = (tokens - config.num_condition_patches) * _patch_values(config)
     if config.condition_shape:
         patches = math.prod(config.grid) if config.condition_in_place else config.num_condition_patches
-        data += config.condition_shape[0] * math.prod(config.condition_patch) * patches
+        data += _condition_values(config) * patches
     interface = tokens * config.interface_dim * (1 + max(1, config.interface_mlp_ratio))
     latents = config.num_latents * config.latent_dim * (1 + config.latent_mlp_ratio)
     return 2 * data + interface + latents + config.num_classes + math.prod(config.embedding_shape)
@@ -112,6 +112,10 @@ def _patch_values(config: RINConfig) -> int:
     if is_set(config.shape):
         return config.shape[1]
     return config.shape[0] * config.temporal_patch_size * config.patch_height * config.patch_size
+
+
+def _condition_values(config: RINConfig) -> int:
+    return config.condition_shape[0] * math.prod(config.condition_patch)
 
 
 def _linear(inputs: int, outputs: int) -> int:

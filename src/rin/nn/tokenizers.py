@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -152,13 +152,13 @@ class ConditionInPlace(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.patch_size = tuple(shape), patch_size
-        self.enlarged = [count * side for count, side in zip(grid, patch_size, strict=True)]
+        self.box = [count * part // side for count, part, side in zip(grid, patch_size, self.shape[1:], strict=True)]
         self.patch = Linear(shape[0] * math.prod(patch_size), interface_dim)
         self.norm = nn.LayerNorm(interface_dim, eps=NORM_EPS)
 
     def forward(self, picture: Float[Tensor, "b c h w"]) -> Interface:
         """What is added to each token."""
-        enlarged = F.interpolate(picture, self.enlarged, mode="nearest")  # by whole factors: to boxes
+        enlarged = repeat(picture, "b c h w -> b c (h p) (w q)", p=self.box[0], q=self.box[1])
         return self.norm(self.patch(image_patches(enlarged, self.patch_size)).to(self.norm.weight.dtype))
 
 

@@ -215,9 +215,10 @@ def _drawn_scenes(
 def _as_asked(
     scenes: Scenes, config: MovingShapesConfig, frames: range, crowded: Bool[ndarray, " n"]
 ) -> Bool[ndarray, " n"]:
-    """Which scenes bounce often enough, and hide a part of a shape where they are crowded, and never elsewhere.
+    """Which scenes bounce often enough and, if crowded, hide a part of a shape; of the others none may come near that.
 
-    Of shapes that are to keep apart all but one scene in a hundred fail, most of them within a few frames.
+    Where shapes are to keep apart, all but one scene in a hundred fail, most of them in every fourth frame: these
+    frames are looked at first.
     """
     good = scenes.bounces(frames[-1:])[:, 0].sum(-1) >= config.min_bounces
     good[good] = crowded[good] | ~scenes.at(good).hides(frames[::4])[1]
