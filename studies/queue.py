@@ -144,20 +144,22 @@ class Queue:
             experiment = self._in_time(name, experiment)
         if arm.updates != 1:
             experiment = with_updates(experiment, round(arm.updates * experiment.training.num_steps))
+        cut_off = any((folder / part).exists() for part in ("first", "run"))
         begun, cpu_begun = time.perf_counter(), time.thread_time()
         with arm.undone():
             if arm.grown_from is not None:
                 experiment = _grown(arm.grown_from, experiment, folder / "first")
             trained = rin.train(experiment, folder / "run", model=_network(arm, experiment))
-            seconds, cpu_seconds = time.perf_counter() - begun, time.thread_time() - cpu_begun
+            times = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.thread_time() - cpu_begun}
+            if cut_off:  # what the parts before took is not known
+                times = dict.fromkeys(times)
             losses = held_out_loss(folder / "run", trained, BATCH)
             measures = self._measures(trained)
             if experiment.model.num_latents_min:
                 measures["by_latents"] = {count: self._measures(trained, num_latents=count) for count in FEWER}
         write(folder / "measures.json", {
             **measures, "held_out_loss": losses, "training_loss": training_losses(folder / "run"),
-            "seconds": seconds, "cpu_seconds": cpu_seconds,
-            "updates": experiment.training.num_steps * (1 if arm.grown_from is None else 2),
+            **times, "updates": experiment.training.num_steps * (1 if arm.grown_from is None else 2),
             "parameters": sum(weight.numel() for weight in trained.model.parameters()), "machine": machine(self.device),
             "versions": versions(),
         })  # fmt: skip

@@ -54,8 +54,9 @@ def report(folder: Path) -> str:
 
 def _row(words: str, runs: Found, base: Found) -> str:
     accuracy = statistics.mean(run["class_accuracy"] for run in runs.values())
-    minutes = statistics.median(run["seconds"] for run in runs.values()) / 60
-    return f"| {words} | {len(runs)} | {columns(runs, base)} | {accuracy:.1%} | {minutes:.1f} |"
+    seconds = [run["seconds"] for run in runs.values() if run["seconds"] is not None]  # None: cut off, and went on
+    minutes = f"{statistics.median(seconds) / 60:.1f}" if seconds else "-"
+    return f"| {words} | {len(runs)} | {columns(runs, base)} | {accuracy:.1%} | {minutes} |"
 
 
 def columns(runs: Found, base: Found) -> str:
@@ -185,18 +186,18 @@ def draw(folder: Path, path: Path) -> None:
 def draw_curves(folder: Path, path: Path) -> None:
     """Draws the training loss of every run over the CPU time that it took, seeds of an arm in one colour.
 
-    Runs that started from others, and those of before losses were kept, are left out. Of a run that was cut off and
-    went on, the time is that of its last part alone.
+    Runs that started from others, those that were cut off and went on, and those of before losses were kept, are left
+    out.
     """
     from matplotlib import pyplot
 
     found = {
-        name: [run for run in measured(folder, name).values() if run.get("training_loss")]
+        name: [run for run in measured(folder, name).values() if run.get("training_loss") and run["cpu_seconds"]]
         for name, arm in ARMS.items()
         if arm.grown_from is None
     }
     if not any(found.values()):
-        raise SystemExit(f"no run of {folder} has its training losses: there are no curves to draw")
+        raise SystemExit(f"no run of {folder} has its training losses and their time: there are no curves to draw")
     figure, axis = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for place, (name, runs) in enumerate((name, runs) for name, runs in found.items() if runs):
         for number, run in enumerate(runs):

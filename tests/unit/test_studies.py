@@ -196,6 +196,28 @@ def test_a_grown_run_has_its_first_half_with_fewer_latents(tmp_path):
     assert len(trained.model.get_parameter("latents")) == 14
 
 
+def test_a_run_that_was_cut_off_does_not_say_what_its_last_part_took(tmp_path, monkeypatch):
+    at_work = queue.Queue.__new__(queue.Queue)  # without its network and reference
+    at_work.scale, at_work.set, at_work.device = arms.SCALES["cpu"], tmp_path / "set", torch.device("cpu")
+    prepare_set(Preparation(source="digits", shape=(3, 16, 16)), tmp_path / "set")
+    monkeypatch.setattr(queue.Queue, "_experiment", lambda *_: short(arms.small_base(tmp_path / "set", 8)))
+    monkeypatch.setattr(queue.Queue, "_measures", lambda *_, **__: {"frechet_distance": 1.0, "class_accuracy": 0.5})
+    monkeypatch.setattr(queue, "held_out_loss", lambda *_: {"0.5": 1.0})
+    for seed in range(2):
+        at_work._train("base", seed, tmp_path / "base" / f"seed-{seed}")
+    (tmp_path / "base" / "seed-1" / "measures.json").unlink()
+    at_work._train("base", 1, tmp_path / "base" / "seed-1")
+    whole, cut_off = report.measured(tmp_path, "base").values()
+    assert 0 < whole["cpu_seconds"] < 60
+    assert cut_off["seconds"] is cut_off["cpu_seconds"] is None
+    assert f"| {whole['seconds'] / 60:.1f} |" in report.report(tmp_path)
+    drawn = []
+    honest = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda axis, *of, **options: drawn.append(of) or honest(axis, *of, **options))
+    report.draw_curves(tmp_path, tmp_path / "curves.png")
+    assert len(drawn) == 1, "its curve would end too soon"
+
+
 def test_fine_tuning_is_beside_training_anew(tmp_path, monkeypatch):
     prepare_set(Preparation(source="digits", shape=(3, 16, 16)), tmp_path / "set")
     at_work = queue.Queue.__new__(queue.Queue)  # without its network and reference
