@@ -1,6 +1,6 @@
 """Corruption, the loss and what is predicted."""
 
-from tests.mutants.mutant import DIFFUSION, LOSS, Mutant, diffusion, reference
+from tests.mutants.mutant import DIFFUSION, GUIDANCE, LOSS, PARAMETRISATION, REVERSE, Mutant, diffusion, reference
 
 MUTANTS = [
     Mutant(
@@ -13,17 +13,17 @@ MUTANTS = [
     ),
     Mutant(
         "input-scale-not-undone",
-        DIFFUSION,
-        "yield SamplingStep(x_0 / scale, x_t / scale, carried.latents)",
-        "yield SamplingStep(x_0, x_t, carried.latents)",
+        REVERSE,
+        "yield SamplingStep(state.x_0 / self._scale, state.x_t / self._scale, state.carried.latents)",
+        "yield SamplingStep(state.x_0, state.x_t, state.carried.latents)",
         "results are divided by the input scale",
         (diffusion("test_samples_and_steps_on_the_way_are_in_public_units_whatever_the_input_scale"),),
     ),
     Mutant(
         "clip-to-1",
-        DIFFUSION,
-        "clip, space = self.config.input_scale, self.config.prediction",
-        "clip, space = 1.0, self.config.prediction",
+        GUIDANCE,
+        "clip, space = self._config.input_scale, self._config.prediction",
+        "clip, space = 1.0, self._config.prediction",
         "predictions are clipped to the input scale",
         (diffusion("test_predictions_are_clipped_to_the_input_scale"),),
     ),
@@ -53,7 +53,7 @@ MUTANTS = [
     ),
     Mutant(
         "normalised-by-the-sample-deviation",
-        DIFFUSION,
+        PARAMETRISATION,
         "x_t.flatten(1).std(dim=1, correction=0)",
         "x_t.flatten(1).std(dim=1, correction=1)",
         "the input is divided by its population deviation",
@@ -61,9 +61,9 @@ MUTANTS = [
     ),
     Mutant(
         "normalised-input-taken-for-x-t",
-        DIFFUSION,
-        "estimated = estimate(prediction, x_t, gamma, space, clip",
-        "estimated = estimate(prediction, model_input, gamma, space, clip",
+        GUIDANCE,
+        "estimated = estimate(prediction, x_t, level, space, clip",
+        "estimated = estimate(prediction, network_input(x_t, self._config.normalise_input), level, space, clip",
         "only the network sees the normalised input",
         (reference("sample_ddim_scaled"),),
     ),

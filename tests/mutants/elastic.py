@@ -1,6 +1,6 @@
 """Elastic networks: which latents are left out, of what the rest is carried, and that all processes agree."""
 
-from tests.mutants.mutant import DIFFUSION, RIN, Mutant
+from tests.mutants.mutant import GUIDANCE, RIN, Mutant
 
 
 def elastic(name):
@@ -34,9 +34,9 @@ MUTANTS = [
     ),
     Mutant(
         "elastic-guide-from-the-latents-of-the-guided",
-        DIFFUSION,
-        "(model_input, gamma, condition, before)",
-        "(model_input, gamma, condition, carried.latents)",
+        GUIDANCE,
+        'num_guide_latents is not None or config.guidance_latents == "own"',
+        'config.guidance_latents == "own"',
         "the pass that guides goes on from its own latents",
         (elastic("test_fewer_latents_guide_under_the_same_condition_with_latents_of_their_own"),),
     ),

@@ -62,7 +62,7 @@ def reference(case):
 INITIALISATION, TOKENIZERS, EMBEDDINGS = "nn/initialisation.py", "nn/tokenizers.py", "nn/embeddings.py"
 BLOCKS, RIN, MODEL_CONFIG = "nn/blocks.py", "nn/rin.py", "nn/config.py"
 DIFFUSION, LOSS, SAMPLERS = "diffusion/diffusion.py", "diffusion/loss.py", "diffusion/samplers.py"
-GIVEN = "diffusion/given.py"
+GIVEN, GUIDANCE, REVERSE = (f"diffusion/{name}.py" for name in ("given", "guidance", "reverse_process"))
 PARAMETRISATION = "diffusion/parametrisation.py"
 OPTIM, CONFIG, RATES, AVERAGE = (f"training/{name}.py" for name in ("optim", "config", "lr_schedules", "average"))
 SHARDING = "training/sharding.py"

@@ -71,9 +71,9 @@ MUTANTS = [
     ),
     Mutant(
         "given-latents-lost",
-        "diffusion/diffusion.py",
-        'x_t, carried = draw(0), Carried(options.get("latents"))',
-        "x_t, carried = draw(0), Carried()",
+        "diffusion/reverse_process.py",
+        "State(x_t, Carried(self._latents), torch.zeros_like(x_t))",
+        "State(x_t, Carried(), torch.zeros_like(x_t))",
         "sampling starts from the latents that it is given",
         (diffusion("test_the_first_step_starts_from_given_latents"),),
     ),

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from rin.core.compute import is_at_hand
 from rin.core.denoiser import Condition
 from rin.core.errors import RinError, unknown
+from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.given import Given
 from rin.diffusion.latent_counts import check_num_latents
-from rin.diffusion.options import Draws
+from rin.diffusion.options import Draws, SamplingOptions
+from rin.diffusion.samplers import SAMPLERS
 
 _ROUNDING = 1e-3
 """How far outside [-1, 1] a number may be that was computed."""
@@ -164,6 +166,28 @@ def check_options(options: Mapping[str, Any], names: Iterable[str], others: Iter
     for name, least in (("num_steps", 1), ("block", 0)):
         if (value := options.get(name)) is not None:
             whole_number(name, value, least)
+
+
+def check_sampling(config: DiffusionConfig, model: object, options: SamplingOptions) -> None:
+    """Refuses options of sampling that a diffusion or its denoiser cannot follow.
+
+    Raises:
+        RinError: an unknown sampler, a number of latents for a network that has no choice, guidance of a
+            model trained without label dropping, a sampler of chance on the way to noise.
+    """
+    sampler = options.get("sampler") or config.sampler
+    if sampler not in SAMPLERS:
+        raise unknown("sampler", sampler, SAMPLERS)
+    if options.get("num_latents") is not None or options.get("num_guide_latents") is not None:
+        check_has_choice(model)
+    if options.get("guidance") and options.get("num_guide_latents") is None and not config.label_drop_rate:
+        raise RinError(
+            "guidance needs a model trained with label dropping: train with --diffusion.label-drop-rate 0.1, "
+            "or leave guidance at 0"
+        )
+    given = options.get("given")
+    if given is not None and given.to_noise:
+        check_without_chance(sampler, options.get("td", 0.0))
 
 
 def check_has_choice(model: object) -> None:

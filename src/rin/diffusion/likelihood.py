@@ -30,7 +30,7 @@ from rin.core.errors import RinError
 from rin.core.seeds import Chance, Purpose
 from rin.core.shapes import Examples
 from rin.diffusion.diffusion import Diffusion
-from rin.diffusion.parametrisation import estimate
+from rin.diffusion.parametrisation import estimate, network_input
 
 LEAST_SIGMA, MOST_SIGMA = 0.002, 80.0
 """Where the ODE begins, over the input scale, and ends: as the schedules `karras` and `log-snr` do."""
@@ -123,7 +123,7 @@ class _Flow:
         gamma = torch.full((len(y),), 1 / (1 + sigma**2), dtype=torch.float64)
         x_t = y / math.sqrt(1 + sigma**2)
         config, level = self._diffusion.config, gamma.float().to(self._device)
-        model_input = self._diffusion.model_input(x_t.float().to(self._device))
+        model_input = network_input(x_t.float().to(self._device), config.normalise_input)
         latents = None
         if config.self_cond_rate:
             latents = self._model(model_input, level, self._condition, latents_only=True).latents

@@ -47,6 +47,17 @@ def x_from_eps(x_t: Examples, eps: Examples, gamma: PerExample) -> Examples:
     return (x_t - (1 - gamma).sqrt() * eps) / gamma.sqrt()
 
 
+def network_input(x_t: Examples, normalise: bool) -> Examples:
+    """x_t as the network is given it: divided by its deviation if asked (arXiv 2301.10972)."""
+    return x_t / as_factor(x_t.flatten(1).std(dim=1, correction=0), x_t) if normalise else x_t
+
+
+def in_float32(prediction: Tensor | None) -> Examples:
+    """What the network said, in float32 whatever it computes in."""
+    assert prediction is not None  # it was asked for more than latents
+    return prediction.float()
+
+
 def estimate(
     prediction: Examples, x_t: Examples, gamma: PerExample, space: Parametrisation, clip: float, recompute_eps: bool
 ) -> Estimate:

@@ -178,9 +178,9 @@ def test_compiled_every_batch_has_the_same_shape_and_the_pictures_are_the_same(m
     shapes = []
 
     def fake(function, *_):
-        return lambda *arguments: shapes.append(arguments[2].shape) or function(*arguments)
+        return lambda *arguments: shapes.append(arguments[2].x_t.shape) or function(*arguments)
 
-    monkeypatch.setattr("rin.diffusion.diffusion.compiled", fake)
+    monkeypatch.setattr("rin.diffusion.reverse_process.compiled", fake)
     pictures = draw(batch_size=3, compile="on")
     assert len(set(shapes)) == 1
     assert (pictures.int() - draw(batch_size=3).int()).abs().max() <= 1

@@ -1,0 +1,108 @@
+"""A network as a step of sampling asks it: once, or twice under guidance, with the latents of the step before."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from rin.core.compute import autocast_to, device_of
+from rin.core.denoiser import Condition, Denoised, Denoiser, working_with
+from rin.core.shapes import Examples, Latents, PerExample
+from rin.diffusion.config import DiffusionConfig
+from rin.diffusion.consistency import made_consistent
+from rin.diffusion.latent_counts import latents_at
+from rin.diffusion.options import SamplingOptions
+from rin.diffusion.parametrisation import Estimate, eps_from_x, estimate, in_float32, network_input
+from rin.diffusion.samplers import Carried, Level, is_inside
+
+
+class Passes(NamedTuple):
+    """The passes through the network at a step."""
+
+    guidance: float
+    """0 for one pass alone."""
+
+    num_latents: int | None
+    """Latents that they work with; None is the network's own number."""
+
+    num_guide_latents: int | None
+    """Latents of the pass that guides, under the same condition; None guides by a pass without the condition."""
+
+    guide_has_own: bool
+    """Whether the pass that guides starts from its own latents of the step before, not from those that the other pass
+    starts from."""
+
+
+def passes_of_steps(
+    config: DiffusionConfig,
+    options: SamplingOptions,
+    levels: Float[Tensor, "num_steps 3"],
+    times: Sequence[float],
+) -> list[Passes]:
+    """The passes of each step, by the noise level and the time at which it begins."""
+    guidance, interval = options.get("guidance", 0.0), options.get("guidance_interval")
+    num_guide_latents = options.get("num_guide_latents")
+    return [
+        Passes(
+            guidance if is_inside(gamma, interval) else 0.0,
+            latents_at(options.get("num_latents"), t),
+            num_guide_latents,
+            num_guide_latents is not None or config.guidance_latents == "own",
+        )
+        for (gamma, *_), t in zip(levels.tolist(), times, strict=True)
+    ]
+
+
+class GuidedNetwork:
+    """What a network says of x_t, under guidance if a step asks for it.
+
+    Args:
+        config: of the diffusion.
+        model: the denoiser.
+        condition: what the samples are to show, scaled as the data are.
+        options: see `SamplingOptions`.
+    """
+
+    def __init__(
+        self, config: DiffusionConfig, model: Denoiser, condition: Condition | None, options: SamplingOptions
+    ) -> None:
+        self._config, self._model, self._condition = config, model, condition
+        self._device, self._bfloat16 = device_of(model), options.get("bfloat16", False)
+        self._low = condition.context if condition is not None and options.get("consistent") else None
+
+    def look(self, x_t: Examples, carried: Carried, gamma: Level, passes: Passes) -> tuple[Estimate, Carried]:
+        """The estimate of clean data and noise, which agrees with a smaller picture if it has to.
+
+        Under guidance the latents of the pass with the condition are carried, and those of the pass that guides beside
+        them if it goes on from its own: as `DiffusionConfig.guidance_latents` says, and always with fewer latents.
+        """
+        level = gamma.expand(len(x_t))
+        with autocast_to(self._bfloat16, self._device):
+            prediction, carried = self._predict(x_t, carried, level, passes)
+        clip, space = self._config.input_scale, self._config.prediction
+        estimated = estimate(prediction, x_t, level, space, clip, recompute_eps=True)
+        if self._low is not None:
+            x_0 = made_consistent(estimated.x_0, self._low, clip)
+            estimated = Estimate(x_0, eps_from_x(x_t, x_0, level))
+        return estimated, carried
+
+    def _predict(self, x_t: Examples, carried: Carried, gamma: PerExample, passes: Passes) -> tuple[Examples, Carried]:
+        """One pass, or p + g (p - p_u) of two; and their latents."""
+        model_input = network_input(x_t, self._config.normalise_input)
+        network = working_with(self._model, passes.num_latents)
+        conditioned = network(model_input, gamma, self._condition, carried.latents)
+        prediction, of_guide = in_float32(conditioned.prediction), carried.of_guide
+        if passes.guidance:
+            before = of_guide if passes.guide_has_own else carried.latents
+            guide = self._guide(model_input, gamma, before, passes)
+            of_guide = guide.latents if passes.guide_has_own else None
+            prediction = prediction + passes.guidance * (prediction - in_float32(guide.prediction))
+        return prediction, Carried(conditioned.latents, of_guide)
+
+    def _guide(self, model_input: Examples, gamma: PerExample, before: Latents | None, passes: Passes) -> Denoised:
+        """The pass that guides: without the condition, or with fewer latents under the same one."""
+        if passes.num_guide_latents is None:
+            nothing = (self._condition or Condition()).null()
+            return working_with(self._model, passes.num_latents)(model_input, gamma, nothing, before)
+        return working_with(self._model, passes.num_guide_latents)(model_input, gamma, self._condition, before)
