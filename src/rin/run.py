@@ -13,29 +13,23 @@ from rin.core.compute import device, multiplies_bfloat16
 from rin.core.distributed import is_first, wait_for_all
 from rin.core.errors import RinError
 from rin.core.launch import processes
-from rin.core.names import not_text
 from rin.core.progress import LOGGER
 from rin.data import OpenedData, Source, how_cut, open_source, with_whole_paths
 from rin.data.files.encoded import listed
-from rin.data.files.identity import changed_names, changes
 from rin.data.source import MapStyle
 from rin.diffusion import Diffusion
-from rin.experiment import ExperimentConfig, differences, to_dict
+from rin.experiment import ExperimentConfig, to_dict
 from rin.init_from import INIT_FROM, TakenOver, read_taken_over, start_from
 from rin.model_files import CONFIG, network_name, stored_model, write_config
 from rin.nn import RIN, RINConfig
-from rin.nn.size import check_fits
-from rin.run_data import IDENTITY, BegunRun, begun_run, no_longer, open_run_data, with_condition
+from rin.run_checks import check_captions, check_request, check_same
+from rin.run_data import IDENTITY, BegunRun, begun_run, open_run_data, with_condition
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
 from rin.training.adapters import described, merged_at_the_end
-from rin.training.checks import check_condition
 from rin.training.config import TrainingConfig
 from rin.training.status_file import only_process
 from rin.training.trainer import Trainer
-
-_PATHS = ("path", "pictures_path", "condition")
-"""Where the data lies; it may move while a run goes on."""
 
 GIVEN = "given in Python"
 """The path of a data set that is no file."""
@@ -102,60 +96,24 @@ def _train(
     model: nn.Module | None,
 ) -> TrainedModel:
     experiment = with_condition(experiment, None if provided is None else provided[0])
-    if model is None:
-        check_fits(experiment.model)
-    check_condition(experiment.model.kind, experiment.data.condition_by)
-    if experiment.data.captions and not experiment.model.kind.has_captions:  # each text would be a class
-        raise RinError(
-            f"data.captions is {experiment.data.captions!r}, and the model draws by no captions: give it "
-            "--model.caption-length, the bytes of the longest, and --model.num-classes 0, or leave the captions out"
-        )
-    if not_text(str(folder)):  # safetensors opens no such file
-        raise RinError(f"cannot write a run to {folder}, which is not UTF-8: give another --out")
+    check_request(experiment, folder, model)
     before = begun_run(folder)
-    if model is not None and experiment.init_from:
-        raise RinError("init_from is for the RIN of the configuration: give a network of your own its weights yourself")
-    if model is None and experiment.training.adapter_rank and not experiment.init_from:
-        rank = experiment.training.adapter_rank
-        raise RinError(f"training.adapter_rank {rank} adapts a trained model: say which by --init-from, or take 0")
-    requested = dataclasses.replace(
-        experiment, data=with_whole_paths(experiment.data), init_from=_whole_path(experiment.init_from)
-    )
-    if before is not None:
-        requested = _with_defaults_of(before.experiment, requested)
-    if provided is None:
-        data = open_run_data(_as_begun(requested, before))
-    else:
-        data = open_source(*provided, requested.data.num_held_out, requested.model.kind)
-        data = dataclasses.replace(data, num_workers=requested.data.num_workers, degrade=requested.data.condition_by)
-    if broken := data.training.num_broken + data.held_out.num_broken:
-        LOGGER.warning("passed over because they cannot be read: %d", broken)
+    requested = _whole(experiment) if before is None else _with_defaults_of(before.experiment, _whole(experiment))
+    data = _opened(requested, before, provided)
     experiment = settle(requested, data)
-    if experiment.model.kind.has_captions and not data.training.class_names:
-        raise RinError(
-            f"the model draws by {experiment.model.classes_text}, and {experiment.data.path} has no captions to learn "
-            "from: give data with some, see docs/captions.md"
-        )
-    if data.has_captions and not experiment.model.kind.has_captions and experiment.model.num_classes:
-        raise RinError(
-            f"{experiment.data.path} has captions, and the model draws by none: give it --model.caption-length, the "
-            "bytes of the longest, and --model.num-classes 0, or take --data.no-labels"
-        )
+    check_captions(experiment, data)
     class_names = data.training.class_names if experiment.model.num_classes else ()
     network = None if model is None else network_name(model)
     if is_first():
         _make(folder)
     with only_process(folder) if is_first() else nullcontext():
         if is_first():
-            _check_same(folder, begun_run(folder), experiment, class_names, data, data_moved, network)
+            check_same(folder, begun_run(folder), experiment, class_names, data, data_moved, network)
         wait_for_all()
         torch.manual_seed(experiment.seed)
         trained = RIN(experiment.model) if model is None else model
-        taken_over, starts = None, checkpoint.latest(folder / checkpoint.FOLDER) is None
-        if experiment.init_from and starts:
-            taken_over = start_from(experiment.init_from, trained, experiment, class_names)
-        elif experiment.init_from and experiment.training.adapter_rank:  # what was new then is trained whole still
-            taken_over = read_taken_over(folder)
+        starts = checkpoint.latest(folder / checkpoint.FOLDER) is None
+        taken_over = _taken_over(folder, experiment, trained, class_names, starts)
         with merged_at_the_end(trained):
             trainer = Trainer(
                 experiment.training, experiment.model.kind, trained, Diffusion(experiment.diffusion), data, folder,
@@ -169,6 +127,38 @@ def _train(
             trainer.run()
         wait_for_all()
         return load(folder, model=None if model is None else copy.deepcopy(model))
+
+
+def _whole(experiment: ExperimentConfig) -> ExperimentConfig:
+    """The experiment with paths that mean the same from every folder."""
+    data, init_from = with_whole_paths(experiment.data), _whole_path(experiment.init_from)
+    return dataclasses.replace(experiment, data=data, init_from=init_from)
+
+
+def _opened(
+    experiment: ExperimentConfig, before: BegunRun | None, provided: tuple[Source, Source | None] | None
+) -> OpenedData:
+    """The data that are asked for, or provided in their place."""
+    if provided is None:
+        data = open_run_data(_as_begun(experiment, before))
+    else:
+        data = open_source(*provided, experiment.data.num_held_out, experiment.model.kind)
+        workers, degrade = experiment.data.num_workers, experiment.data.condition_by
+        data = dataclasses.replace(data, num_workers=workers, degrade=degrade)
+    if broken := data.training.num_broken + data.held_out.num_broken:
+        LOGGER.warning("passed over because they cannot be read: %d", broken)
+    return data
+
+
+def _taken_over(
+    folder: Path, experiment: ExperimentConfig, model: nn.Module, class_names: tuple[str, ...], starts: bool
+) -> TakenOver | None:
+    """Starts a new run from the weights of another model, if it asks for one; what was taken over from it."""
+    if experiment.init_from and starts:
+        return start_from(experiment.init_from, model, experiment, class_names)
+    if experiment.init_from and experiment.training.adapter_rank:  # what was new then is trained whole still
+        return read_taken_over(folder)
+    return None
 
 
 def _as_begun(experiment: ExperimentConfig, before: BegunRun | None) -> ExperimentConfig:
@@ -207,45 +197,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RinError(f"cannot write the run to {folder}: {error.strerror or error}") from error
-
-
-def _check_same(
-    folder: Path,
-    before: BegunRun | None,
-    experiment: ExperimentConfig,
-    class_names: tuple[str, ...],
-    data: OpenedData,
-    data_moved: bool,
-    network: str | None,
-) -> None:
-    """Makes sure that the run in a folder, if there is one, is of this experiment and on these data.
-
-    Raises:
-        RinError: it is not.
-    """
-    if before is None:
-        return
-    if before.network != network:
-        names = [name or "a RIN of its configuration" for name in (before.network, network)]
-        raise RinError(f"{folder} holds a run of {names[0]}, and this is {names[1]}: give the same, or another --out")
-    begun = before.experiment
-    if before.identity is None:  # it kept paths as they were given, and may need to say now what is black and white
-        older = dataclasses.replace(begun.data, value_range=begun.data.value_range or experiment.data.value_range)
-        begun = dataclasses.replace(begun, data=with_whole_paths(older))
-    if data_moved:
-        paths = {name: getattr(experiment.data, name) for name in _PATHS}
-        begun = dataclasses.replace(begun, data=dataclasses.replace(begun.data, **paths))
-    names = changed_names(before.class_names, class_names)
-    if changed := differences(begun, experiment):
-        moved = any(option.startswith(tuple(f"data.{name} " for name in _PATHS)) for option in changed)
-        raise RinError(
-            f"{folder} holds a run of another configuration ({'; '.join([*changed, *names])}): give the same options "
-            f"to go on with it{', add --data-moved if its set has moved,' if moved else ','} or another --out"
-        )
-    if not names and before.identity is not None and data.identity is not None:
-        names = changes(before.identity, data.identity, with_classes=experiment.model.kind.is_labelled)
-    if names:
-        raise no_longer(experiment.data.path, folder, names, ", or another --out")
 
 
 def _write(
