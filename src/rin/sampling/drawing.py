@@ -42,9 +42,6 @@ class Request:
     num_frames: int = 1
     """Of each clip."""
 
-    batch_size: int
-    """Samples at a time."""
-
     @property
     def num(self) -> int:
         """How many samples, of all processes."""
@@ -56,6 +53,7 @@ def draw(
     diffusion: Diffusion,
     kind: Kind,
     request: Request,
+    batch_size: int,
     callback: Callback | None = None,
     **options: Unpack[SamplingOptions],
 ) -> Examples:
@@ -72,6 +70,7 @@ def draw(
         diffusion: its diffusion.
         kind: what it draws.
         request: what to draw.
+        batch_size: samples at a time.
         callback: see `Callback`.
         **options: see `SamplingOptions`.
 
@@ -79,7 +78,7 @@ def draw(
         The samples in [-1, 1] (num ...); of clips the frames drawn (num c num_frames h w). Of given data that is taken
         to noise, the noise.
     """
-    shares = share_out(request.num, request.batch_size, fill=options.get("compile", False))
+    shares = share_out(request.num, batch_size, fill=options.get("compile", False))
     num_steps = options.get("num_steps") or diffusion.config.num_steps
     blocks = num_blocks(kind, request.num_frames)
     with progress_bar("sampling", len(shares) * blocks * num_steps) as bar:

@@ -111,46 +111,62 @@ class Pipeline:
                 raise RinError("steps is short for num_steps: give one of them")
             options["num_steps"] = steps
         check_options(options, SampleOptions.__annotations__, _ARGUMENTS)
-        if num is not None:
-            num = whole_number("num", num, least=1)
-        if num is None and given is not None and given.num > 1:
-            num = given.num
-        pictures = conditions_of(condition, self.kind)
-        if num is None and pictures is not None and len(pictures) > 1:
-            num = len(pictures)
-        kind, classes = self.asked(labels, num)
-        before = in_8_bits(context)
-        check_context(self.kind, before)
-        each = None if given is None or given.num == 1 else range(given.num)
-        one_each = None if pictures is None or len(pictures) == 1 else pictures
-        count = count_of(num, labels=classes, context=before, seeds=seeds, given=each, condition=one_each)
-        if pictures is not None:
-            before = pictures.expand(count, -1, -1, -1)
-        by_fewer_latents = options.get("num_guide_latents") is not None
-        check_conditioned(
-            kind, self.diffusion.config, classes, 0.0 if by_fewer_latents else options.get("guidance", 0.0)
-        )
-        frames = self.kind.num_frames if num_frames is None else whole_number("num_frames", num_frames, least=1)
-        num_blocks(self.kind, frames)  # refuses what cannot be drawn
-        if given is not None and frames != self.kind.num_frames:
-            raise RinError(f"given clips have {self.kind.num_frames} frames, as the model draws: leave num_frames out")
+        # fewer latents guide under the same condition, or without any
+        guidance = 0.0 if options.get("num_guide_latents") is not None else options.get("guidance", 0.0)
+        kind, request = self._request(labels, num, seed, seeds, first, condition, context, num_frames, given, guidance)
         if device is not None and isinstance(self.model, nn.Module):
             self.model.to(device)
         where = device_of(self.model)
         if batch_size is None:
-            batch_size = sampling_batch(self.model, where, count)
-        request = Request(
-            seeds=seeds_of(seed, seeds, first, count),
-            labels=classes,
-            context=before,
-            given=None if given is None else given.expand(count),
-            num_frames=frames,
-            batch_size=whole_number("batch_size", batch_size, least=1),
-        )
+            batch_size = sampling_batch(self.model, where, request.num)
         return draw(
-            self.model, self.diffusion, kind, request, callback,
+            self.model, self.diffusion, kind, request, whole_number("batch_size", batch_size, least=1), callback,
             bfloat16=uses_bfloat16(precision, where), compile=compiles(compile, where), **options,
         )  # fmt: skip
+
+    def _request(
+        self,
+        labels: LabelsLike | Condition | None,
+        num: int | None,
+        seed: int | None,
+        seeds: SeedsLike | None,
+        first: int,
+        condition: ConditionLike | None,
+        context: Float[Tensor, "b c given h w"] | None,
+        num_frames: int | None,
+        given: Given | None,
+        guidance: float,
+    ) -> tuple[Kind, Request]:
+        """What `sample` is asked for, and a kind that knows what its labels stand for; `guidance` is by the condition.
+
+        Raises:
+            RinError: it cannot be drawn.
+        """
+        num = None if num is None else whole_number("num", num, least=1)
+        pictures, before = conditions_of(condition, self.kind), in_8_bits(context)
+        check_context(self.kind, before)
+        several = {
+            name: range(count)  # a single one is for all samples, however many they are
+            for name, count in (
+                ("given", given.num if given else 1),
+                ("condition", 1 if pictures is None else len(pictures)),
+            )
+            if count > 1
+        }
+        kind, classes = self.asked(labels, next(map(len, several.values()), None) if num is None else num)
+        count = count_of(num, labels=classes, context=before, seeds=seeds, **several)
+        check_conditioned(kind, self.diffusion.config, classes, guidance)
+        frames = self.kind.num_frames if num_frames is None else whole_number("num_frames", num_frames, least=1)
+        num_blocks(self.kind, frames)  # refuses what cannot be drawn
+        if given is not None and frames != self.kind.num_frames:
+            raise RinError(f"given clips have {self.kind.num_frames} frames, as the model draws: leave num_frames out")
+        return kind, Request(
+            seeds=seeds_of(seed, seeds, first, count),
+            labels=classes,
+            context=before if pictures is None else pictures.expand(count, -1, -1, -1),
+            given=None if given is None else given.expand(count),
+            num_frames=frames,
+        )
 
     def asked(self, labels: LabelsLike | Condition | None, num: int | None) -> tuple[Kind, list[int] | None]:
         """The labels as numbers, and a kind that knows what they stand for where they are captions or embeddings.
