@@ -103,6 +103,21 @@ class Trainer:
         self.data = dataclasses.replace(
             data, training=on_device(data.training, self.device), held_out=on_device(data.held_out, self.device)
         )
+        self.sharded = config.parallel == "fsdp" and world_size() > 1
+        self._set_network(model, anew)
+        self._set_loss()
+        self.checkpoints = folder / checkpoint.FOLDER
+        self.step = self.last_logged = 0
+        self.is_resumed = False
+        self.loss_sum, self.gradient_norm = (torch.zeros((), device=self.device) for _ in range(2))
+        self.skips = Skips(self.device)
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats only under this
+            torch.use_deterministic_algorithms(True)
+
+    def _set_network(self, model: nn.Module, anew: Collection[str]) -> None:
+        """The network, its averages and its optimiser."""
+        config = self.config
         self.model = model.to(self.device).train()
         self.frozen = freeze(self.model, config.freeze)
         factors = rate_factors((name for name, _ in self.model.named_parameters()), config.rates)
@@ -116,14 +131,8 @@ class Trainer:
             checkpoint.average_of(decay): Average(self.model, decay, config.average_warmup)
             for decay in config.further_decays
         }
-        self.sharded = config.parallel == "fsdp" and world_size() > 1
-        self.adapters: dict[str, str] = {}
-        if config.adapter_rank:  # the averages are there already: they have merged weights
-            if self.sharded:
-                rank = config.adapter_rank
-                raise RinError(f"training.adapter_rank {rank} merges whole matrices: take training.parallel ddp")
-            self.adapters = add_adapters(self.model, config.adapter_rank, anew)
-            factors |= {part: factors[weight] for part, weight in self.adapters.items()}
+        self.adapters = self._adapt(anew)  # after the averages, which have merged weights
+        factors |= {part: factors[weight] for part, weight in self.adapters.items()}
         if self.sharded:
             for average in self.averages.values():
                 shard(average.model)
@@ -134,22 +143,25 @@ class Trainer:
             config, parts.values(), self.sharded, [factors[name] for name in parts],
             [name in self.adapters for name in parts],
         )  # fmt: skip
+
+    def _adapt(self, anew: Collection[str]) -> dict[str, str]:
+        """Puts adapters beside the weights, if there are to be some; their names, each with its weight's."""
+        rank = self.config.adapter_rank
+        if rank and self.sharded:
+            raise RinError(f"training.adapter_rank {rank} merges whole matrices: take training.parallel ddp")
+        return add_adapters(self.model, rank, anew) if rank else {}
+
+    def _set_loss(self) -> None:
+        """The loss of a part of a batch, compiled if asked, and what it takes that never changes."""
+        config = self.config
         self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
-        self.seed_on_device = torch.tensor(seed, device=self.device)  # once: a copy to a GPU waits for what it is doing
+        self.seed_on_device = torch.tensor(self.seed, device=self.device)  # once: a copy waits for what a GPU is doing
         self.noise = noise_purpose(Purpose.TRAINING_NOISE, config.noise_version)
         self.loss_of = self.loss
         if compiles(config.compile, self.device):
             # graphs would write the gradients of one part over those of the part before
             graphs = self.device.type == "cuda" and config.accumulation_steps == 1 and world_size() == 1
             self.loss_of = compiled(self.loss, "the training step", graphs)
-        self.checkpoints = folder / checkpoint.FOLDER
-        self.step = self.last_logged = 0
-        self.is_resumed = False
-        self.loss_sum, self.gradient_norm = (torch.zeros((), device=self.device) for _ in range(2))
-        self.skips = Skips(self.device)
-        if config.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats only under this
-            torch.use_deterministic_algorithms(True)
 
     def run(self) -> None:
         """Trains to the end, going on from the newest checkpoint that is whole, if there is one, as `resume` does.
