@@ -120,7 +120,8 @@ def test_other_data_sets_are_read_by_a_thread_and_it_is_said_why(data, reason):
 
 
 SCRIPT = """
-import sys, time, itertools, torch
+import signal, sys, time, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from rin.data import DataConfig, batches, open_data
 from rin.data.feeding import workers
 from rin.data.source import why_not_sent
