@@ -13,6 +13,7 @@ from rin.core.compute import device, multiplies_bfloat16
 from rin.core.distributed import is_first, wait_for_all
 from rin.core.errors import RinError
 from rin.core.launch import processes
+from rin.core.names import whole_path
 from rin.core.progress import LOGGER
 from rin.data import OpenedData, Source, how_cut, open_source, with_whole_paths
 from rin.data.files.encoded import listed
@@ -78,12 +79,6 @@ def train(
         return _train(experiment, folder, data_moved, provided, model)
 
 
-def _whole_path(source: str) -> str:
-    """A model's folder from the root on, the same from every other folder; a name as it is."""
-    folder = os.path.expanduser(source)
-    return os.path.realpath(folder) if source and os.path.isdir(folder) else source
-
-
 def _source(data: Source | MapStyle) -> Source:
     return data if isinstance(data, Source) else Source(data)
 
@@ -98,7 +93,11 @@ def _train(
     experiment = with_condition(experiment, None if provided is None else provided[0])
     check_request(experiment, folder, model)
     before = begun_run(folder)
-    requested = _whole(experiment) if before is None else _with_defaults_of(before.experiment, _whole(experiment))
+    requested = dataclasses.replace(
+        experiment, data=with_whole_paths(experiment.data), init_from=whole_path(experiment.init_from)
+    )
+    if before is not None:
+        requested = _with_defaults_of(before.experiment, requested)
     data = _opened(requested, before, provided)
     experiment = settle(requested, data)
     check_captions(experiment, data)
@@ -127,12 +126,6 @@ def _train(
             trainer.run()
         wait_for_all()
         return load(folder, model=None if model is None else copy.deepcopy(model))
-
-
-def _whole(experiment: ExperimentConfig) -> ExperimentConfig:
-    """The experiment with paths that mean the same from every folder."""
-    data, init_from = with_whole_paths(experiment.data), _whole_path(experiment.init_from)
-    return dataclasses.replace(experiment, data=data, init_from=init_from)
 
 
 def _opened(

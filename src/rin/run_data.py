@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rin.core.errors import RinError
-from rin.core.text_encoders import encoder_width, whole_path
+from rin.core.names import whole_path
+from rin.core.text_encoders import encoder_width
 from rin.data import MediaSet, OpenedData, Source, open_data
 from rin.data.degrading import parse_degrade
 from rin.data.files.identity import DataIdentity, changes

@@ -1,4 +1,4 @@
-"""Names that come from outside: fit to be printed, and fit to be the names of files."""
+"""Names that come from outside: fit to be printed, to be the names of files, and to mean the same from every folder."""
 
 import os
 import re
@@ -23,6 +23,12 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|con(in|out)\$|(com|lpt)[0-9¹²³]) *(\.
 
 _MOST_BYTES = 120
 """Of a file's name in UTF-8; encrypted file systems take 143."""
+
+
+def whole_path(name: str) -> str:
+    """A model's folder from the root on, the same from every other folder; a name on the Hub as it is."""
+    folder = os.path.expanduser(name)
+    return os.path.realpath(folder) if os.path.isdir(folder) else name
 
 
 def printable(text: str | Path) -> str:

@@ -1,6 +1,5 @@
 """Text encoders of the transformers library: captions become the hidden states of their tokens."""
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -92,12 +91,6 @@ def text_encoder(name: str, num_tokens: int) -> TextEncoder:
         RinError: as of `TextEncoder`.
     """
     return TextEncoder(name, num_tokens)
-
-
-def whole_path(name: str) -> str:
-    """A text encoder's folder from the root on, the same from every other folder; a name on the Hub as it is."""
-    folder = os.path.expanduser(name)
-    return os.path.realpath(folder) if os.path.isdir(folder) else name
 
 
 def encoder_width(name: str) -> int:

@@ -103,6 +103,7 @@ class GuidedNetwork:
     def _guide(self, model_input: Examples, gamma: PerExample, before: Latents | None, passes: Passes) -> Denoised:
         """The pass that guides: without the condition, or with fewer latents under the same one."""
         if passes.num_guide_latents is None:
-            nothing = (self._condition or Condition()).null()
-            return working_with(self._model, passes.num_latents)(model_input, gamma, nothing, before)
-        return working_with(self._model, passes.num_guide_latents)(model_input, gamma, self._condition, before)
+            num_latents, condition = passes.num_latents, (self._condition or Condition()).null()
+        else:
+            num_latents, condition = passes.num_guide_latents, self._condition
+        return working_with(self._model, num_latents)(model_input, gamma, condition, before)

@@ -109,26 +109,26 @@ class ReverseProcess:
         levels = noise_levels(parse_schedule(options.get("schedule") or config.sampling_schedule), num_steps, td, t)
         times = [t * step_times(step, num_steps, td)[0] for step in range(num_steps)]
         passes = passes_of_steps(config, options, levels, times)
-        self._num_steps, self._by_clean = num_steps, num_steps - 1
+        self._step_at_clean_data = num_steps - 1
         if self._to_noise:
-            levels, passes, self._by_clean = levels.flip(0), passes[::-1], 0
+            levels, passes, self._step_at_clean_data = levels.flip(0), passes[::-1], 0
         self._levels, self._passes = levels.to(self._device), passes
 
     def steps(self) -> Iterator[SamplingStep]:
         """Takes the steps one by one."""
         fast, evaluating = self._fast() if self._compile else self._take, EvaluationMode(self._model)
         state = self._start()
-        for step in range(self._num_steps):
+        for step, passes in enumerate(self._passes):
             level = self._levels[step]
-            rule = last_rule(self._sampler) if step == self._by_clean else self._sampler
-            take = fast if rule == self._sampler and self._goes_on(step, state) else self._take
+            rule = last_rule(self._sampler) if step == self._step_at_clean_data else self._sampler
+            take = fast if rule == self._sampler and self._is_like_the_one_before(step, state) else self._take
             for again in range(1 if self._known is None else self._known.num_rounds):
-                number = again * self._num_steps + step
+                number = again * len(self._passes) + step
                 if self._known is not None and again:
                     x_t, level = self._known.back(state.x_t, level, number)
                     state = state._replace(x_t=x_t)
                 with evaluating:
-                    state = take(rule, self._passes[step], state, level, number)
+                    state = take(rule, passes, state, level, number)
                 if self._known is not None:
                     x_0, x_t = self._known.keep(state.x_0, state.x_t, level[1], number)
                     state = state._replace(x_0=x_0, x_t=x_t)
@@ -140,7 +140,7 @@ class ReverseProcess:
             x_t = self._given.start(x_t, self._levels[0, 0], self._scale)
         return State(x_t, Carried(self._latents), torch.zeros_like(x_t))
 
-    def _goes_on(self, step: int, state: State) -> bool:
+    def _is_like_the_one_before(self, step: int, state: State) -> bool:
         """Whether a step is of the kind of the one before: others come once, and are not worth compiling.
 
         They are the first one without latents, and those with fewer or more of them, or of guidance.

@@ -111,7 +111,7 @@ class Pipeline:
                 raise RinError("steps is short for num_steps: give one of them")
             options["num_steps"] = steps
         check_options(options, SampleOptions.__annotations__, _ARGUMENTS)
-        # fewer latents guide under the same condition, or without any
+        # guidance by fewer latents needs no condition
         guidance = 0.0 if options.get("num_guide_latents") is not None else options.get("guidance", 0.0)
         kind, request = self._request(labels, num, seed, seeds, first, condition, context, num_frames, given, guidance)
         if device is not None and isinstance(self.model, nn.Module):
@@ -137,7 +137,9 @@ class Pipeline:
         given: Given | None,
         guidance: float,
     ) -> tuple[Kind, Request]:
-        """What `sample` is asked for, and a kind that knows what its labels stand for; `guidance` is by the condition.
+        """What `sample` is asked for, and a kind that knows what its labels stand for.
+
+        Arguments are those of `sample`; `guidance` is its strength if a pass without the condition guides, and else 0.
 
         Raises:
             RinError: it cannot be drawn.
@@ -145,14 +147,8 @@ class Pipeline:
         num = None if num is None else whole_number("num", num, least=1)
         pictures, before = conditions_of(condition, self.kind), in_8_bits(context)
         check_context(self.kind, before)
-        several = {
-            name: range(count)  # a single one is for all samples, however many they are
-            for name, count in (
-                ("given", given.num if given else 1),
-                ("condition", 1 if pictures is None else len(pictures)),
-            )
-            if count > 1
-        }
+        sizes = {"given": 1 if given is None else given.num, "condition": 1 if pictures is None else len(pictures)}
+        several = {name: range(size) for name, size in sizes.items() if size > 1}  # a single one is for all samples
         kind, classes = self.asked(labels, next(map(len, several.values()), None) if num is None else num)
         count = count_of(num, labels=classes, context=before, seeds=seeds, **several)
         check_conditioned(kind, self.diffusion.config, classes, guidance)

@@ -17,9 +17,9 @@ from numpy.lib.format import open_memmap
 
 from rin.core import strict_json
 from rin.core.errors import RinError
-from rin.core.names import printable
+from rin.core.names import printable, whole_path
 from rin.core.progress import LOGGER, progress_bar
-from rin.core.text_encoders import encoder_width, text_encoder, whole_path
+from rin.core.text_encoders import encoder_width, text_encoder
 from rin.core.texts import EmbeddedCaptions
 from rin.data.prepared.reading import read_set
 from rin.data.prepared.shard_writing import write_json
