@@ -328,6 +328,12 @@ ARMS = {
         f"latents-{count}": Arm(study=8, words=f"{count} latents alone", change=_model(num_latents=count))
         for count in FEWER
     },
+    "unmixed-elastic": Arm(
+        study=8, words="elastic, without mixing", change=_model(num_latents_min=FEWER[0], mixing_size=0)
+    ),
+    "unmixed-latents-3": Arm(
+        study=8, words="3 latents alone, without mixing", change=_model(num_latents=3, mixing_size=0)
+    ),
     "grown": Arm(
         study=9,
         words=f"half of the updates with {FEWER[1]} latents, then all",

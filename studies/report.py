@@ -34,6 +34,13 @@ T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t for 95 %, two-sided, by degrees of freedom from 1 on."""
 
 
+ALONE: dict[str, dict[int | None, str]] = {
+    "elastic": {**{count: f"latents-{count}" for count in FEWER}, None: BASE},
+    "unmixed-elastic": {FEWER[0]: "unmixed-latents-3", None: "unmixed"},
+}
+"""Study 8: by its latents, the arm that each elastic arm stands beside; None is all of them."""
+
+
 def report(folder: Path) -> str:
     """The tables of what there is."""
     found = {name: measured(folder, name) for name in ARMS}
@@ -49,7 +56,9 @@ def report(folder: Path) -> str:
                 lines.append(_row(arm.words, found[name], found[arm.beside] or found[BASE]))
     for name in (BASE, LAGGED):
         lines += _sampling_table(name, found[name])
-    return "\n".join([*lines, *_elastic_table(found)])
+    for name, alone in ALONE.items():
+        lines += _elastic_table(found, name, alone)
+    return "\n".join(lines)
 
 
 def _row(words: str, runs: Found, base: Found) -> str:
@@ -76,23 +85,22 @@ def columns(runs: Found, base: Found) -> str:
     )
 
 
-def _elastic_table(found: dict[str, Found]) -> list[str]:
-    """Study 8: the distance of the elastic network by its latents, and that of one made with so many alone."""
-    elastic = found["elastic"]
+def _elastic_table(found: dict[str, Found], name: str, alone: dict[int | None, str]) -> list[str]:
+    """Study 8: the distance of an elastic network by its latents, and that of one made with so many alone."""
+    elastic = found[name]
     if not elastic:
         return []
-    lines = ["", "| latents | seeds | elastic | made with so many alone | elastic - alone |", "|---|---|---|---|---|"]
+    lines = ["", f"| latents | seeds | {ARMS[name].words} | seeds | made with so many alone | elastic - alone |"]
+    lines += ["|---|---|---|---|---|---|"]
     for count in (*FEWER, None):
-        alone = found[BASE if count is None else f"latents-{count}"]
-        seeds = [seed for seed in elastic if seed in alone]
-        ours = [
-            (run if count is None else run["by_latents"][str(count)])["frechet_distance"]
-            for run in map(elastic.__getitem__, seeds)
-        ]
-        theirs = [alone[seed]["frechet_distance"] for seed in seeds]
-        if seeds:
-            difference = verdict([one - other for one, other in zip(ours, theirs, strict=True)])
-            lines.append(f"| {count or 'all'} | {len(seeds)} | {_spread(ours)} | {_spread(theirs)} | {difference} |")
+        ours = {
+            seed: (run if count is None else run["by_latents"][str(count)])["frechet_distance"]
+            for seed, run in elastic.items()
+        }
+        theirs = {seed: run["frechet_distance"] for seed, run in found.get(alone.get(count, ""), {}).items()}
+        both = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+        sides = " | ".join(f"{len(side)} | {_spread([*side.values()]) if side else '-'}" for side in (ours, theirs))
+        lines.append(f"| {count or 'all'} | {sides} | {verdict(both) if both else '-'} |")
     return lines
 
 

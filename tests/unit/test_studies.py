@@ -146,10 +146,14 @@ def test_the_report_sets_elastic_networks_beside_those_of_each_size(tmp_path):
         measured("latents-3", seed, 12.0)
         by_latents = {"3": 14.0 + 0.2 * seed, "5": 13.0, "9": 12.0}
         measured("elastic", seed, 11.0, by_latents={k: {"frechet_distance": v} for k, v in by_latents.items()})
-    told = report.report(tmp_path)
-    assert "| 3 | 2 | 14.1 (sd 0.14) | 12 (sd 0) | worse: +2.1 +- 1.3 |" in told
-    assert "| all | 2 | 11 (sd 0) | 10 (sd 0) | worse: +1 +- 0 |" in told
-    assert "| 5 |" not in told  # no network of 5 latents was made yet
+    measured("unmixed", 0, 15.0)
+    measured("unmixed-elastic", 0, 16.0, by_latents={k: {"frechet_distance": 18.0} for k in by_latents})
+    _, mixed, unmixed = report.report(tmp_path).split("| latents | seeds | elastic, ")
+    assert "| 3 | 2 | 14.1 (sd 0.14) | 2 | 12 (sd 0) | worse: +2.1 +- 1.3 |" in mixed
+    assert "| all | 2 | 11 (sd 0) | 2 | 10 (sd 0) | worse: +1 +- 0 |" in mixed
+    assert "| 5 | 2 | 13 (sd 0) | 0 | - | - |" in mixed  # no network of 5 latents was made yet
+    assert "| 3 | 1 | 18 | 0 | - | - |" in unmixed
+    assert "| all | 1 | 16 | 1 | 15 | - |" in unmixed
 
 
 def test_losses_over_time_are_those_of_the_log(tmp_path, monkeypatch):
