@@ -108,7 +108,7 @@ def test_each_number_of_latents_is_compiled_once(tmp_path):
     for one in (eager, compiled):
         counts = []
         for _ in range(6):
-            counts.append(one.num_latents())
+            counts.append(one.loss.num_latents(one.step))
             one.update(batch)
         assert set(counts) == set(network.latent_counts) == {MODEL.num_latents - 1, MODEL.num_latents}
     assert not graph_breaks()

@@ -17,7 +17,7 @@ from rin import cli
 from rin.core import files
 from rin.training import checkpoint, logging
 from rin.training.average import Average
-from rin.training.trainer import Trainer
+from rin.training.batch_loss import BatchLoss
 
 CHECKPOINT = re.compile(r"step-\d{9}")
 
@@ -39,14 +39,14 @@ class Countdown:
 
 def at_a_part(countdown):
     """Before a part of a batch is computed."""
-    honest = Trainer.part_loss
+    honest = BatchLoss.of_part
 
-    def deadly(self, batch, number):
+    def deadly(self, batch, number, step):
         if countdown.step():
             die()
-        return honest(self, batch, number)
+        return honest(self, batch, number, step)
 
-    Trainer.part_loss = deadly
+    BatchLoss.of_part = deadly
 
 
 def before_the_average(countdown):

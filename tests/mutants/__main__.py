@@ -11,6 +11,10 @@ from tests.mutants.running import copy_code, killer, run_tests
 
 def main(names):
     """Runs the named mutants, or all."""
+    known = [mutant.name for mutant in MUTANTS]
+    if unknown := [name for name in names if name not in known]:
+        print(f"no mutant is called {unknown[0]}; there are {', '.join(known)}")
+        return 2
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     survived = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -26,9 +26,9 @@ MUTANTS = [
     ),
     Mutant(
         "elastic-number-by-process",
-        "training/trainer.py",
-        "choice(self.seed, self.step, len(self.latent_counts)",
-        "choice(self.seed + self.parts[0].start, self.step, len(self.latent_counts)",
+        "training/batch_loss.py",
+        "choice(self.seed, step, len(self.latent_counts)",
+        "choice(self.seed + self.parts[0].start, step, len(self.latent_counts)",
         "every process works with as many latents",
         (elastic("test_every_process_and_part_of_an_update_works_with_as_many"),),
     ),

@@ -381,6 +381,6 @@ def test_training_gives_each_part_of_a_batch_its_own_condition_pictures(tmp_path
     degraded = parse_degrade("downscale 2")(levels, Chance(0, 0, torch.arange(6)))
     batch = rin.data.Batch(levels, torch.zeros(6, dtype=torch.int64), torch.arange(6), degraded)
     for number in range(3):
-        made.part_loss(batch, number)
+        made.loss.of_part(batch, number, step=0)
     assert torch.equal(torch.cat([x_0 for x_0, _ in seen]), rin.to_floats(levels))
     assert torch.equal(torch.cat([condition.context for _, condition in seen]), rin.to_floats(degraded))

@@ -164,10 +164,10 @@ def test_every_process_and_part_of_an_update_works_with_as_many(tmp_path, monkey
     assert seen[0::3] == seen[1::3] == seen[2::3]
     assert len(set(seen)) > 1
     assert set(seen) <= set(SMALL.latent_counts)
-    one.step, one.parts = 0, local_places(12, 3)[1:]  # those of a further process
+    one.loss.parts = local_places(12, 3)[1:]  # those of a further process
     wanted = [SMALL.latent_counts[choice(7, step, len(SMALL.latent_counts), Purpose.NUM_LATENTS)] for step in range(6)]
     assert seen[0::3] == wanted
-    assert one.num_latents() == wanted[0]
+    assert one.loss.num_latents(0) == wanted[0]
 
 
 def test_both_passes_of_a_loss_work_with_as_many():

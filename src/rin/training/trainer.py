@@ -10,29 +10,26 @@ from signal import Signals
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from rin.core.compute import autocast_to, compiled, compiles, device, uses_bfloat16
+from rin.core.compute import device
 from rin.core.distributed import LargestOfAll, sum_over_processes, world_size
 from rin.core.errors import RinError, StoppedError
 from rin.core.kind import Kind
 from rin.core.launch import naming_the_dead
 from rin.core.progress import LOGGER
-from rin.core.seeds import Chance, Purpose, choice, noise_purpose, torch_seed
-from rin.core.shapes import Labels, Stored
 from rin.core.signals import listening
-from rin.core.texts import Tokens
 from rin.costs.operations import update_operations
 from rin.data import Batch, OpenedData, joint_batches, on_device
 from rin.diffusion import Diffusion
-from rin.diffusion.loss import fixed_share
 from rin.nn import RIN
 from rin.sampling.pipeline import Pipeline
 from rin.sampling.previews import draw_previews, write_previews
 from rin.training import checkpoint
 from rin.training.adapters import add_adapters
 from rin.training.average import Average
+from rin.training.batch_loss import BatchLoss
 from rin.training.checks import check_condition, check_embeddings, check_keeps_all
 from rin.training.config import TrainingConfig
 from rin.training.groups import freeze, rate_factors
@@ -105,7 +102,8 @@ class Trainer:
         )
         self.sharded = config.parallel == "fsdp" and world_size() > 1
         self._set_network(model, anew)
-        self._set_loss()
+        counts = model.config.latent_counts if isinstance(model, RIN) else ()
+        self.loss = BatchLoss(config, self.kind, self.network, counts, diffusion, self.parts, seed, self.device)
         self.checkpoints = folder / checkpoint.FOLDER
         self.step = self.last_logged = 0
         self.is_resumed = False
@@ -125,7 +123,6 @@ class Trainer:
             self.model.recompute_blocks = config.recompute_blocks
         elif config.recompute_blocks:
             raise RinError("training.recompute_blocks is for RINs, and this is another network: leave it out")
-        self.latent_counts = self.model.config.latent_counts if isinstance(self.model, RIN) else ()
         self.average = Average(self.model, config.average_decay, config.average_warmup)
         self.averages = {checkpoint.AVERAGE: self.average} | {
             checkpoint.average_of(decay): Average(self.model, decay, config.average_warmup)
@@ -150,18 +147,6 @@ class Trainer:
         if rank and self.sharded:
             raise RinError(f"training.adapter_rank {rank} merges whole matrices: take training.parallel ddp")
         return add_adapters(self.model, rank, anew) if rank else {}
-
-    def _set_loss(self) -> None:
-        """The loss of a part of a batch, compiled if asked, and what it takes that never changes."""
-        config = self.config
-        self.in_bfloat16 = uses_bfloat16(config.precision, self.device)
-        self.seed_on_device = torch.tensor(self.seed, device=self.device)  # once: a copy waits for what a GPU is doing
-        self.noise = noise_purpose(Purpose.TRAINING_NOISE, config.noise_version)
-        self.loss_of = self.loss
-        if compiles(config.compile, self.device):
-            # graphs would write the gradients of one part over those of the part before
-            graphs = self.device.type == "cuda" and config.accumulation_steps == 1 and world_size() == 1
-            self.loss_of = compiled(self.loss, "the training step", graphs)
 
     def run(self) -> None:
         """Trains to the end, going on from the newest checkpoint that is whole, if there is one, as `resume` does.
@@ -242,7 +227,7 @@ class Trainer:
         loss = torch.zeros((), device=self.device)
         for number in range(config.accumulation_steps):
             with sums_gradients(self.network, last=number + 1 == config.accumulation_steps):
-                part = self.part_loss(batch, number) / config.accumulation_steps
+                part = self.loss.of_part(batch, number, self.step) / config.accumulation_steps
                 part.backward()
             loss += part.detach()
         gradients = self.weights.take_gradients()
@@ -264,47 +249,6 @@ class Trainer:
         loss, squares = sum_over_processes(torch.stack([loss, squares]))
         # the gradients of DDP are the mean already, the same in every process; those of FSDP are rows of it
         return loss / world_size(), (squares if self.sharded else squares / world_size()).sqrt()
-
-    def part_loss(self, batch: Batch, number: int) -> Float[Tensor, ""]:
-        """The mean loss of one part of this process's batch, with its own noise, masks and dropout."""
-        part = self.parts[number]
-        rows = slice(number * len(part), (number + 1) * len(part))
-        media, labels, degraded = (
-            None if values is None else values[rows].to(self.device, non_blocking=True)
-            for values in (batch.media, batch.labels, batch.degraded)
-        )
-        assert media is not None
-        assert labels is not None
-        step = torch.full((), self.step, device=self.device)  # a tensor, to be no constant of compiled code
-        chance = Chance(self.seed_on_device, step, torch.arange(part.start, part.stop, device=self.device))
-        self_cond = fixed_share(self.diffusion.config, part, self.device)
-        torch.manual_seed(torch_seed(self.seed, self.step, part.start))  # dropout and stochastic depth
-        tokens = self.kind.tokens(labels)  # out of files and text encoders, which are no part of what is compiled
-        return self.loss_of(media, labels, chance, self_cond, self.num_latents(), degraded, tokens)
-
-    def num_latents(self) -> int | None:
-        """The latents of this update, of an elastic network: the same in every process; None for all of them."""
-        if len(self.latent_counts) < 2:
-            return None
-        return self.latent_counts[choice(self.seed, self.step, len(self.latent_counts), Purpose.NUM_LATENTS)]
-
-    def loss(
-        self,
-        media: Stored,
-        labels: Labels,
-        chance: Chance,
-        self_cond: Int[Tensor, " k"] | None,
-        num_latents: int | None,
-        degraded: Stored | None = None,
-        tokens: Tokens | None = None,
-    ) -> Float[Tensor, ""]:
-        """The mean loss of some pictures or clips: all of it on the device, to be compiled as a whole."""
-        with autocast_to(self.in_bfloat16, self.device):
-            x_0, condition = self.kind.examples(media, labels, degraded, tokens)
-            noise = chance.normal(self.noise, x_0.shape[1:])
-            return self.diffusion.loss(
-                self.network, x_0, condition, noise=noise, self_cond=self_cond, chance=chance, num_latents=num_latents
-            )
 
     def record(self, lr: float) -> dict[str, Any]:
         """A line of the log: the mean loss since the line before, norms, and the held-out losses where they are due."""

@@ -103,12 +103,11 @@ def test_dropout_differs_from_step_to_step_and_repeats(tmp_path):
     model = dataclasses.replace(MODEL, dropout_rate=0.5)
     one = trainer(tmp_path, model=model)
     batch = batch_of(one)
-    first = one.part_loss(batch, 0).item()
-    assert one.part_loss(batch, 0).item() == first
+    first = one.loss.of_part(batch, 0, step=0).item()
+    assert one.loss.of_part(batch, 0, step=0).item() == first
     torch.rand(3)  # nobody else's draws matter
-    assert one.part_loss(batch, 0).item() == first
-    one.step = 1
-    assert one.part_loss(batch, 0).item() != first
+    assert one.loss.of_part(batch, 0, step=0).item() == first
+    assert one.loss.of_part(batch, 0, step=1).item() != first
 
 
 def test_blocks_computed_anew_give_the_same_update(tmp_path):
@@ -287,14 +286,14 @@ def test_an_update_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, o
     batch = batch_of(made)
     made.update(batch)
     beside.update(batch)
-    honest = made.loss_of
-    made.loss_of = lambda *given: honest(*given) * float("nan")
+    honest = made.loss.of_examples
+    made.loss.of_examples = lambda *given: honest(*given) * float("nan")
     before = [weight.clone() for weight in made.model.parameters()]
     made.update(batch)
     assert all(torch.equal(now, then) for now, then in zip(made.model.parameters(), before, strict=True))
     assert (made.skips.in_a_row(), made.skips.in_all()) == (1, 1)
     assert made.loss_sum.item() == beside.loss_sum.item()
-    made.loss_of, made.step = honest, 1
+    made.loss.of_examples, made.step = honest, 1
     for one in (made, beside):
         one.update(batch)
     assert (made.skips.in_a_row(), made.skips.in_all()) == (0, 1)
@@ -307,8 +306,8 @@ def test_an_update_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, o
 
 def test_too_many_updates_that_are_not_finite_stop_the_run(tmp_path):
     made = trainer(tmp_path, dataclasses.replace(TRAINING, num_steps=50, log_every=1, checkpoint_every=2))
-    honest = made.loss_of
-    made.loss_of = lambda *given: honest(*given) * (float("inf") if made.step >= 4 else 1.0)
+    honest = made.loss.of_examples
+    made.loss.of_examples = lambda *given: honest(*given) * (float("inf") if made.step >= 4 else 1.0)
     with pytest.raises(RinError, match=r"not finite in 3 updates in a row.*number 7 \(examples \d.*step-000000006"):
         made.run()
     lines = read_log(tmp_path / "log.jsonl")
