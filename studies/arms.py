@@ -19,7 +19,7 @@ from rin.nn import RINConfig, initialisation
 from rin.training import optim
 from rin.training.config import TrainingConfig
 
-BASE, LAMB, LAGGED = "base", "lamb", "lag"
+BASE, LAMB = "base", "lamb"
 
 FEWER = (3, 5, 9)
 """Latents beside all 16, two of which are the noise level's and the class's: 1, 3 and 7 of the 14 learned ones."""
@@ -294,7 +294,6 @@ ARMS = {
     "mask": Arm(
         study=7, words="nine in ten estimates, by mask", change=_diffusion(self_cond_rate=0.9, self_cond_by="mask")
     ),
-    LAGGED: Arm(study=7, words="estimates made at up to 0.1 more noise in t", change=_diffusion(self_cond_lag=0.1)),
     "patch-4": Arm(study=7, words="patches of 4", change=_model(patch_size=4)),
     "batch-32": Arm(study=7, words="batches of 32", change=_training(batch_size=32)),
     **{

@@ -24,7 +24,7 @@ from rin.evaluation.features import FeatureNetwork, scripted_network
 from rin.evaluation.images import PART, drawn_samples, held_out_loss, measure_samples, reference_of
 from rin.evaluation.reference import Reference
 from rin.experiment import ExperimentConfig
-from studies.arms import ARMS, BASE, FEWER, LAGGED, Arm, Change, Scale, arms_of
+from studies.arms import ARMS, BASE, FEWER, Arm, Change, Scale, arms_of
 from studies.report import measured
 
 BATCH = 250
@@ -127,7 +127,7 @@ class Queue:
                     except RinError:  # another queue has it
                         continue
                     self._train(name, seed, folder)
-                    if name in (BASE, LAGGED) and 2 in self.studies:
+                    if name == BASE and 2 in self.studies:
                         self._sample(folder)
 
     def _names(self) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import COLOURS
-from studies.arms import ARMS, BASE, FEWER, LAGGED, LAMB
+from studies.arms import ARMS, BASE, FEWER, LAMB
 
 Found = dict[str, dict[str, Any]]
 """What was measured of an arm's runs, or of a run's ways to sample, by name."""
@@ -54,8 +54,7 @@ def report(folder: Path) -> str:
         for name, arm in ARMS.items():
             if (arm.study == study or name == BASE) and found[name]:
                 lines.append(_row(arm.words, found[name], found[arm.beside] or found[BASE]))
-    for name in (BASE, LAGGED):
-        lines += _sampling_table(name, found[name])
+    lines += _sampling_table(found[BASE])
     for name, alone in ALONE.items():
         lines += _elastic_table(found, name, alone)
     return "\n".join(lines)
@@ -141,13 +140,13 @@ def sampling(runs: Found) -> dict[str, dict[str, float]]:
     return ways
 
 
-def _sampling_table(arm: str, runs: Found) -> list[str]:
+def _sampling_table(runs: Found) -> list[str]:
     ways = sampling(runs)
     if not ways:
         return []
     lines = [
         "",
-        f"Study 2: {ARMS[arm].words}",
+        "Study 2",
         "",
         "| sampler, evaluations | seeds | latents carried | cold | carried - cold |",
     ]

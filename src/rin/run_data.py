@@ -37,6 +37,11 @@ def begun_run(folder: Path) -> BegunRun | None:
     if experiment is None:
         return None
     stored = read_config(folder)
+    if stored["diffusion"].get("self_cond_lag"):
+        raise RinError(
+            f"{folder} was begun with diffusion.self_cond_lag, which is no more, and cannot go on: draw from it, or "
+            "start from its weights by --init-from in another --out"
+        )
     identity = from_dict(DataIdentity, stored[IDENTITY], folder / CONFIG) if IDENTITY in stored else None
     return BegunRun(experiment, stored["class_names"], identity, stored.get(NETWORK))
 

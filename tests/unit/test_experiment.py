@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+import rin
 from rin import DataConfig, DiffusionConfig, ExperimentConfig, RINConfig, RinError, TrainingConfig, preset, preset_names
 from rin.cli import main
 from rin.core.configs import changeable_fields
@@ -87,6 +88,25 @@ def test_a_preset_that_there_is_not_is_answered_with_the_nearest(name, nearest):
 def test_what_json_does_not_tell_has_its_default():
     assert from_dict(ExperimentConfig, {}) == ExperimentConfig()
     assert from_dict(ExperimentConfig, {"training": {"batch_size": 8}}).training == TrainingConfig(batch_size=8)
+
+
+def test_a_run_with_an_option_that_is_no_more_is_drawn_from_and_goes_on_if_it_was_off(tmp_path):
+    training = dataclasses.replace(preset("digits").training, num_steps=2, batch_size=4, checkpoint_every=1)
+    whole = dataclasses.replace(preset("digits"), training=training)
+    begun = dataclasses.replace(whole, training=dataclasses.replace(training, num_steps=1))
+    rin.train(begun, tmp_path)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    for lag in (0.1, 0.0):
+        stored["diffusion"]["self_cond_lag"] = lag
+        (tmp_path / "config.json").write_text(json.dumps(stored))
+        assert rin.load(tmp_path).diffusion.config == begun.diffusion
+        if lag:
+            with pytest.raises(RinError, match=r"begun with diffusion\.self_cond_lag, which is no more"):
+                rin.train(whole, tmp_path)
+    rin.train(whole, tmp_path)
+    assert "self_cond_lag" not in json.loads((tmp_path / "config.json").read_text())["diffusion"]
+    with pytest.raises(SystemExit):
+        main(["train", "digits", "--out", str(tmp_path / "anew"), "--diffusion.self-cond-lag", "0.1"])
 
 
 def test_json_has_lists_and_whole_numbers_where_options_have_tuples_and_floats():

@@ -325,7 +325,7 @@ def test_equal_time_is_as_many_updates_as_fit(tmp_path, monkeypatch):
         assert changed.training.warmup_steps == round(300 / (0.25 * number)) // 10
         assert changed.training.optimiser == ("adamw" if "small" in name else "muon")
     (sides,) = asked
-    assert len(sides) == 13
+    assert len(sides) == 12
     for name, (experiment, network) in sides.items():
         is_small = name == "batch-32" or "-0.0" in name
         assert experiment.training.batch_size == (32 if is_small else 64)

@@ -40,7 +40,6 @@ class Purpose(enum.IntEnum):
     OCCLUSION = 11
     TRAINING_NOISE = 12
     HELD_OUT_NOISE = 13
-    SELF_COND_LAG = 14
     NUM_LATENTS = 15
     KNOWN_NOISE = 16
     MASK = 17

@@ -38,10 +38,6 @@ class DiffusionConfig:
     self_cond_by: Literal["mask", "share"] = "mask"
     """A random mask of examples, or an exact share of each batch, whose first pass leaves the others out."""
 
-    self_cond_lag: float = 0.0
-    """The latents are estimated at up to so much more noise, a uniform draw in t: as in sampling in few steps, where
-    they come from a noisier x_t. 0 estimates them at the same noise, as in the paper."""
-
     label_drop_rate: float = 0.0
     """Share of the examples whose condition is dropped in training; guidance needs more than 0."""
 
@@ -62,7 +58,7 @@ class DiffusionConfig:
         parse_schedule(self.sampling_schedule)
         if not 1e-6 <= self.input_scale <= 1e6:  # float32 would lose the data, or the noise
             raise RinError(f"diffusion.input_scale {self.input_scale}: take a number from 1e-6 to 1e6")
-        for name in ("self_cond_rate", "self_cond_lag", "label_drop_rate"):
+        for name in ("self_cond_rate", "label_drop_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RinError(f"diffusion.{name} {getattr(self, name)}: take a rate from 0 to 1")
         if not 1 <= self.num_steps <= 1_000_000:

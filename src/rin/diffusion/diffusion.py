@@ -83,12 +83,7 @@ class Diffusion:
 
         latents_prev = None
         if config.self_cond_rate:
-            before, gamma_before = model_input, gamma
-            if lag := config.self_cond_lag:
-                # the same noise, and more of it: where a deterministic sampler was a step before
-                gamma_before = self.schedule((t + lag * chance.uniform(Purpose.SELF_COND_LAG)).clamp(max=1))
-                before = network_input(corrupt(clean, noise, gamma_before), config.normalise_input)
-            latents_prev = estimate_latents(model, before, gamma_before, for_estimate, self_cond)
+            latents_prev = estimate_latents(model, model_input, gamma, for_estimate, self_cond)
         prediction = in_float32(model(model_input, gamma, condition, latents_prev).prediction)
         return squared_error(config, prediction, clean, noise, x_t, gamma).flatten(1).mean(dim=1)
 

@@ -1,7 +1,5 @@
 """The loss on held-out examples by noise level: on a fixed grid of t, with fixed noise, of the averaged weights."""
 
-from dataclasses import replace
-
 import torch
 
 from rin.core.denoiser import Denoiser, EvaluationMode
@@ -35,7 +33,6 @@ def held_out_losses(
     from pictures, `degrade` says how they are made of `images`.
     """
     kind = kind if kind.captions is not None else kind.reading(images.class_names, device)
-    diffusion = Diffusion(replace(diffusion.config, self_cond_lag=0.0))  # so that runs with a lag and without compare
     purpose = noise_purpose(Purpose.HELD_OUT_NOISE, noise_version)
     sums, evaluating = torch.zeros(len(TIMES), dtype=torch.float64), EvaluationMode(model)
     share = -(-len(images) // world_size())  # the same for all, who compute together where weights are sharded

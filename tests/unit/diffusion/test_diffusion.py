@@ -5,14 +5,12 @@ import math
 import pytest
 import torch
 
-from rin import Condition, Diffusion, DiffusionConfig, RinError, to_pictures
+from rin import Condition, Diffusion, DiffusionConfig, RinError
 from rin.core.seeds import Chance, Purpose
-from rin.data.feeding.media_sets import MediaInMemory
 from rin.diffusion import parse_schedule
 from rin.diffusion.loss import fixed_share
 from rin.diffusion.parametrisation import corrupt, estimate, velocity
 from rin.diffusion.samplers import ddim_step, ddpm_step, noise_source, step_times
-from rin.training.held_out import held_out_losses
 from tests.unit.models import KINDS, Answering, inputs, moved, small
 
 SPACES = ("eps", "x", "v")
@@ -123,7 +121,6 @@ def test_a_curve_that_does_not_fall_from_1_to_0_is_no_schedule(text):
         ({"input_scale": 0.0}, "diffusion.input_scale 0.0"),
         ({"self_cond_rate": 1.5}, "diffusion.self_cond_rate 1.5"),
         ({"label_drop_rate": -0.1}, "diffusion.label_drop_rate -0.1"),
-        ({"self_cond_lag": 1.1}, "diffusion.self_cond_lag 1.1"),
         ({"num_steps": 0}, "diffusion.num_steps 0"),
     ],
     ids=str,
@@ -266,35 +263,6 @@ def test_the_estimate_is_a_pass_without_gradient_on_the_same_noisy_data_from_no_
     assert torch.equal(first["gamma"], second["gamma"])
     assert first["latents_prev"] is None
     assert second["latents_prev"][:, 0, 0].tolist() == [1.0, 0.0, 1.0]
-
-
-def test_with_a_lag_the_estimate_is_made_at_more_of_the_same_noise():
-    x_0, noise = example()
-    t, lag, source = torch.tensor([0.1, 0.5, 0.95]), 0.4, chance(3)
-    gammas = {}
-    for asked in (0.0, lag):
-        model = Answering()
-        config = DiffusionConfig(schedule="linear", self_cond_rate=1.0, self_cond_lag=asked)
-        Diffusion(config).losses(model, x_0, t=t, noise=noise, chance=source)
-        first, second = model.calls
-        torch.testing.assert_close(second["x"], corrupt(x_0, noise, 1 - t))
-        torch.testing.assert_close(first["x"], corrupt(x_0, noise, first["gamma"]))
-        gammas[asked] = first["gamma"]
-    torch.testing.assert_close(gammas[0.0], 1 - t, rtol=0, atol=0)
-    later = (t + lag * source.uniform(Purpose.SELF_COND_LAG)).clamp(max=1)
-    torch.testing.assert_close(gammas[lag], (1 - later).clamp(min=1e-9))
-
-
-def test_the_lag_is_no_part_of_held_out_losses():
-    config = small()
-    model = moved(config)
-    x_0, _, condition = inputs(config, batch=4)
-    pictures = MediaInMemory(to_pictures(x_0.clamp(-1, 1)), condition.labels, ())
-    found = [
-        held_out_losses(model, Diffusion(DiffusionConfig(self_cond_lag=lag)), config.kind, pictures, 4, x_0.device)
-        for lag in (0.0, 0.3)
-    ]
-    assert found[0] == found[1]
 
 
 def test_without_self_conditioning_there_is_one_pass():
