@@ -27,7 +27,8 @@ tables and draws them; `--curves curves.png` draws losses over CPU time.
    estimates; and beside DDPM's U-Net and JiT of about its size, each at the best of three rates.
 8. Elastic latents, at the scales of equal CPU time: one network that has learned to work with 3 to 16 latents, drawing
    with 3, 5, 9 and 16, beside networks made with so many alone, each in the same time; and the same where patches
-   meet in the latents alone, without mixing, beside a network of 3 and study 7's of 16.
+   meet in the latents alone, without mixing, beside a network of 3 and study 7's of 16. Both also as one that draws its
+   number in every update, in place of every second one.
 9. Growth: half of the updates with 5 latents and the rest with all 16, beside three quarters of the updates.
 
 The rule, written down before anything ran. What counts is the Frechet distance of 1,000 samples (seed 0, classes

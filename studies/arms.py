@@ -181,6 +181,11 @@ def _model(**changes: Any) -> Change:
     return lambda whole: dataclasses.replace(whole, model=dataclasses.replace(whole.model, **changes))
 
 
+def _elastic_drawn(**changes: Any) -> Change:
+    """Elastic, but no update is sure to have all latents, with other changes of the network."""
+    return lambda whole: _training(all_latents_every=0)(_model(num_latents_min=FEWER[0], **changes)(whole))
+
+
 def _lamb(times: float = 1.0) -> Change:
     """LAMB at its usual rate here, or so many times that; a base that has LAMB keeps its own rate."""
 
@@ -323,12 +328,16 @@ ARMS = {
     ),
     "read-only": Arm(study=6, words="only the last block writes", undone=_read_only),
     "elastic": Arm(study=8, words=f"elastic, {FEWER[0]} latents to all", change=_model(num_latents_min=FEWER[0])),
+    "elastic-drawn": Arm(study=8, words="elastic, the number always drawn", change=_elastic_drawn()),
     **{
         f"latents-{count}": Arm(study=8, words=f"{count} latents alone", change=_model(num_latents=count))
         for count in FEWER
     },
     "unmixed-elastic": Arm(
         study=8, words="elastic, without mixing", change=_model(num_latents_min=FEWER[0], mixing_size=0)
+    ),
+    "unmixed-elastic-drawn": Arm(
+        study=8, words="elastic, the number always drawn, without mixing", change=_elastic_drawn(mixing_size=0)
     ),
     "unmixed-latents-3": Arm(
         study=8, words="3 latents alone, without mixing", change=_model(num_latents=3, mixing_size=0)

@@ -35,8 +35,12 @@ T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 ALONE: dict[str, dict[int | None, str]] = {
-    "elastic": {**{count: f"latents-{count}" for count in FEWER}, None: BASE},
-    "unmixed-elastic": {FEWER[0]: "unmixed-latents-3", None: "unmixed"},
+    f"{place}elastic{drawn}": alone
+    for place, alone in (
+        ("", {**{count: f"latents-{count}" for count in FEWER}, None: BASE}),
+        ("unmixed-", {FEWER[0]: "unmixed-latents-3", None: "unmixed"}),
+    )
+    for drawn in ("", "-drawn")
 }
 """Study 8: by its latents, the arm that each elastic arm stands beside; None is all of them."""
 

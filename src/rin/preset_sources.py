@@ -17,7 +17,7 @@ MECHANICS = {
     "accumulation_steps", "further_decays", "parallel", "precision", "compile", "recompute_blocks", "deterministic",
     "noise_version", "log_every", "held_out_every", "sample_every", "checkpoint_every", "keep_checkpoints",
     "keep_checkpoint_every", "trackers", "freeze", "rates",
-    "adapter_rank",
+    "adapter_rank", "all_latents_every",
 }  # fmt: skip
 """Fields of training that are no part of a recipe: how it is computed, what is written down, and what is for those who
 go on from the weights of another model."""

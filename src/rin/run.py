@@ -178,8 +178,9 @@ def _with_defaults_of(begun: ExperimentConfig, experiment: ExperimentConfig) -> 
     What is asked for beside the default stays, and is told to be another than the run's.
     """
     training, model = experiment.training, experiment.model
-    if training.noise_version == TrainingConfig.noise_version:
-        training = dataclasses.replace(training, noise_version=begun.training.noise_version)
+    for name in ("noise_version", "all_latents_every"):
+        if getattr(training, name) == getattr(TrainingConfig, name):
+            training = dataclasses.replace(training, **{name: getattr(begun.training, name)})
     if model.condition_in_place == RINConfig.condition_in_place:
         model = dataclasses.replace(model, condition_in_place=begun.model.condition_in_place)
     return dataclasses.replace(experiment, training=training, model=model)

@@ -33,6 +33,14 @@ MUTANTS = [
         (elastic("test_every_process_and_part_of_an_update_works_with_as_many"),),
     ),
     Mutant(
+        "elastic-never-all",
+        "training/batch_loss.py",
+        "step % self.all_latents_every == 0",
+        "step % self.all_latents_every == self.all_latents_every",
+        "every second update works with all latents",
+        (elastic("test_every_process_and_part_of_an_update_works_with_as_many"),),
+    ),
+    Mutant(
         "elastic-guide-from-the-latents-of-the-guided",
         GUIDANCE,
         'num_guide_latents is not None or config.guidance_latents == "own"',

@@ -1,12 +1,14 @@
 """An elastic network: its latents are as many as is asked for, at each step of training and of sampling."""
 
 import itertools
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+import rin
 from rin import RIN, Condition, Diffusion, RinError, preset
 from rin.core.seeds import Purpose, choice
 from rin.costs.operations import cost, update_operations
@@ -142,7 +144,8 @@ def test_each_number_is_drawn_as_often_and_by_seed_and_step_alone():
     assert drawn.tolist() != [choice(4, step, 4, Purpose.NUM_LATENTS) for step in range(400)]
 
 
-def test_every_process_and_part_of_an_update_works_with_as_many(tmp_path, monkeypatch):
+@pytest.mark.parametrize("every", [0, 1, 2, 3])
+def test_every_process_and_part_of_an_update_works_with_as_many(tmp_path, monkeypatch, every):
     seen = []
 
     def losses(self, model, x_0, condition=None, **draws):
@@ -151,7 +154,7 @@ def test_every_process_and_part_of_an_update_works_with_as_many(tmp_path, monkey
 
     honest = Diffusion.losses
     monkeypatch.setattr(Diffusion, "losses", losses)
-    config = replace(preset("digits").training, batch_size=12, accumulation_steps=3)
+    config = replace(preset("digits").training, batch_size=12, accumulation_steps=3, all_latents_every=every)
     sets = (
         MediaInMemory(torch.zeros(num, 2, 8, 8, dtype=torch.uint8), torch.zeros(num, dtype=torch.int64), ())
         for num in (12, 0)
@@ -162,12 +165,29 @@ def test_every_process_and_part_of_an_update_works_with_as_many(tmp_path, monkey
     for _ in range(6):
         one.update(batch)
     assert seen[0::3] == seen[1::3] == seen[2::3]
-    assert len(set(seen)) > 1
+    assert len(set(seen)) > 1 or every == 1
     assert set(seen) <= set(SMALL.latent_counts)
     one.loss.parts = local_places(12, 3)[1:]  # those of a further process
     wanted = [SMALL.latent_counts[choice(7, step, len(SMALL.latent_counts), Purpose.NUM_LATENTS)] for step in range(6)]
+    if every:
+        wanted[::every] = [SMALL.num_latents] * len(wanted[::every])
     assert seen[0::3] == wanted
     assert one.loss.num_latents(0) == wanted[0]
+
+
+def test_a_run_from_before_goes_on_to_draw_every_number(tmp_path):
+    training = replace(preset("digits").training, num_steps=2, batch_size=4, warmup_steps=1, checkpoint_every=1)
+    before = replace(preset("digits"), training=training)
+    before = replace(before, model=replace(before.model, num_latents_min=8))
+    rin.train(replace(before, training=replace(training, num_steps=1, all_latents_every=0)), tmp_path / "run")
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["training"].pop("all_latents_every") == 0  # as it was written before there was a choice
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored))
+    assert rin.load(tmp_path / "run").config == before.model
+    rin.train(before, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["all_latents_every"] == 0
+    with pytest.raises(RinError, match="all_latents_every was 0 and is 3"):
+        rin.train(replace(before, training=replace(training, all_latents_every=3)), tmp_path / "run")
 
 
 def test_both_passes_of_a_loss_work_with_as_many():
@@ -264,3 +284,6 @@ def test_operations_are_those_of_the_network_of_so_many():
         for count in SMALL.latent_counts
     ]
     assert update_operations(SMALL, DIFFUSION, 8) == sum(of_each) // len(of_each)
+    assert update_operations(SMALL, DIFFUSION, 8, all_latents_every=1) == of_each[-1]
+    every_third = (of_each[-1] + 2 * (sum(of_each) // len(of_each))) // 3
+    assert update_operations(SMALL, DIFFUSION, 8, all_latents_every=3) == every_third

@@ -181,7 +181,9 @@ def _plan(experiment: ExperimentConfig, gpus: int, memory: float) -> Plan | None
 def _hours(experiment: ExperimentConfig, fit: Plan) -> float:
     """Of all GPUs together, over the whole run."""
     training = experiment.training
-    update = update_operations(experiment.model, experiment.diffusion, training.batch_size, fit.recompute_blocks)
+    update = update_operations(
+        experiment.model, experiment.diffusion, training.batch_size, fit.recompute_blocks, training.all_latents_every
+    )
     return gpu_hours(update * training.num_steps, GPU)
 
 

@@ -71,7 +71,11 @@ def cost(config: RINConfig, num_latents: int | None = None) -> Cost:
 
 
 def update_operations(
-    config: RINConfig, diffusion: DiffusionConfig, batch_size: int, recompute_blocks: bool = False
+    config: RINConfig,
+    diffusion: DiffusionConfig,
+    batch_size: int,
+    recompute_blocks: bool = False,
+    all_latents_every: int = 0,
 ) -> int:
     """Operations of one update: the loss of a batch and its gradient; of an elastic network in the mean.
 
@@ -84,13 +88,17 @@ def update_operations(
         diffusion: says how many examples of a batch start from estimated latents. A mask's estimate takes them all.
         batch_size: examples, over all processes and accumulation steps.
         recompute_blocks: blocks are computed anew in the backward pass.
+        all_latents_every: updates of an elastic network from one with all latents to the next; 0 for none.
     """
     with torch.device("meta"):
         model = RIN(config).train()
         model.recompute_blocks = recompute_blocks
         counted = [_passes(model, num_latents) for num_latents in config.latent_counts]
-    main, estimate = (sum(passes) for passes in zip(*counted, strict=True))
-    return (batch_size * main + num_estimated(diffusion, batch_size) * estimate) // len(counted)
+    of_each = [batch_size * main + num_estimated(diffusion, batch_size) * estimate for main, estimate in counted]
+    drawn = sum(of_each) // len(of_each)
+    if not all_latents_every:
+        return drawn
+    return (max(of_each) + (all_latents_every - 1) * drawn) // all_latents_every
 
 
 def _passes(model: RIN, num_latents: int) -> tuple[int, int]:

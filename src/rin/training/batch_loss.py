@@ -47,6 +47,7 @@ class BatchLoss:
     ) -> None:
         self.kind, self.network, self.latent_counts, self.diffusion = kind, network, latent_counts, diffusion
         self.parts, self.seed, self.device = parts, seed, device
+        self.all_latents_every = config.all_latents_every
         self.in_bfloat16 = uses_bfloat16(config.precision, device)
         self.seed_on_device = torch.tensor(seed, device=device)  # once: a copy waits for what a GPU is doing
         self.noise = noise_purpose(Purpose.TRAINING_NOISE, config.noise_version)
@@ -78,6 +79,8 @@ class BatchLoss:
         """The latents of an update, of an elastic network: the same in every process; None for all of them."""
         if len(self.latent_counts) < 2:
             return None
+        if self.all_latents_every and step % self.all_latents_every == 0:
+            return max(self.latent_counts)
         return self.latent_counts[choice(self.seed, step, len(self.latent_counts), Purpose.NUM_LATENTS)]
 
     def _of_examples(

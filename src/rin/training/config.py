@@ -28,6 +28,10 @@ class TrainingConfig:
     """Parts that the batch is computed in, one after the other, to save memory; together with the number of processes
     they divide `batch_size`."""
 
+    all_latents_every: int = 2
+    """Updates of an elastic network from one with all its latents to the next; those between draw their number. 0
+    draws it always, as runs from before do."""
+
     optimiser: Literal["lamb", "adamw", "muon"] = "lamb"
     """LAMB as in the paper, PyTorch's AdamW, or Muon, which learns places sooner in short runs; not with fsdp."""
 
@@ -136,6 +140,7 @@ class TrainingConfig:
             if getattr(self, name) < 1:
                 raise RinError(f"training.{name} {getattr(self, name)}: take 1 or more")
         for name in (
+            "all_latents_every",
             "warmup_steps",
             "held_out_every",
             "sample_every",

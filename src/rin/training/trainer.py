@@ -191,8 +191,9 @@ class Trainer:
         if isinstance(self.model, RIN):
             shown["model"] = dataclasses.asdict(self.model.config)
             operations = partial(
-                update_operations, self.model.config, self.diffusion.config, config.batch_size, config.recompute_blocks
-            )
+                update_operations, self.model.config, self.diffusion.config, config.batch_size, config.recompute_blocks,
+                config.all_latents_every,
+            )  # fmt: skip
         return Reporter(self.folder, config, self.step, operations, self.data.training, self.device, shown)
 
     def preview(self, reporter: Reporter) -> None:
