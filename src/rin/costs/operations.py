@@ -88,7 +88,7 @@ def update_operations(
         diffusion: says how many examples of a batch start from estimated latents. A mask's estimate takes them all.
         batch_size: examples, over all processes and accumulation steps.
         recompute_blocks: blocks are computed anew in the backward pass.
-        all_latents_every: updates of an elastic network from one with all latents to the next; 0 for none.
+        all_latents_every: how often an update of an elastic network works with all its latents; 0 for never.
     """
     with torch.device("meta"):
         model = RIN(config).train()

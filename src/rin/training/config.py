@@ -29,8 +29,8 @@ class TrainingConfig:
     they divide `batch_size`."""
 
     all_latents_every: int = 2
-    """Updates of an elastic network from one with all its latents to the next; those between draw their number. 0
-    draws it always, as runs from before do."""
+    """How often an update of an elastic network works with all its latents: 2 is every second one. The others draw
+    their number; with 0 all of them do, as in runs from before."""
 
     optimiser: Literal["lamb", "adamw", "muon"] = "lamb"
     """LAMB as in the paper, PyTorch's AdamW, or Muon, which learns places sooner in short runs; not with fsdp."""
