@@ -40,7 +40,7 @@ class Purpose(enum.IntEnum):
     OCCLUSION = 11
     TRAINING_NOISE = 12
     HELD_OUT_NOISE = 13
-    NUM_LATENTS = 15
+    NUM_LATENTS = 15  # 14 was an option's that is no more
     KNOWN_NOISE = 16
     MASK = 17
     HELD_OUT_MASK = 18

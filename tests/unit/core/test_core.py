@@ -113,7 +113,7 @@ def test_fresh_numbers_differ_from_call_to_call_and_follow_the_generator_of_pyto
 def test_purposes_keep_their_numbers():
     names = "NOISE TIME SELF_COND KEEP_LABELS KEEP_LABELS_ESTIMATE FLIP ORDER DROPOUT LABELS START"
     assert [purpose.name for purpose in Purpose][:10] == names.split()
-    assert [int(purpose) for purpose in Purpose] == list(range(len(Purpose)))
+    assert [int(purpose) for purpose in Purpose] == [*range(14), *range(15, 21)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])
