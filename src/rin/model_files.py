@@ -87,7 +87,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise RinError(f"{path} has format {version}, this rin knows up to {FORMAT_VERSION}: install a newer rin")
     stored["model"] = with_older_defaults(stored["model"])
     if isinstance(stored.get("training"), dict):
-        stored["training"] = {"noise_version": 1, "all_latents_every": 0} | stored["training"]
+        older = {"noise_version": 1} | ({"all_latents_every": 0} if stored["model"].get("num_latents_min") else {})
+        stored["training"] = older | stored["training"]
     try:
         model = from_dict(RINConfig, stored["model"])
         check_size(model)

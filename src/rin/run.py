@@ -19,7 +19,7 @@ from rin.data import OpenedData, Source, how_cut, open_source, with_whole_paths
 from rin.data.files.encoded import listed
 from rin.data.source import MapStyle
 from rin.diffusion import Diffusion
-from rin.experiment import ExperimentConfig, to_dict
+from rin.experiment import ExperimentConfig, differences, to_dict
 from rin.init_from import INIT_FROM, TakenOver, read_taken_over, start_from
 from rin.model_files import CONFIG, network_name, stored_model, write_config
 from rin.nn import RIN, RINConfig
@@ -96,6 +96,7 @@ def _train(
     requested = dataclasses.replace(
         experiment, data=with_whole_paths(experiment.data), init_from=whole_path(experiment.init_from)
     )
+    asked = requested
     if before is not None:
         requested = _with_defaults_of(before.experiment, requested)
     data = _opened(requested, before, provided)
@@ -122,6 +123,8 @@ def _train(
             if is_first():  # nothing is written before everything has been checked
                 _write(folder, experiment, class_names, data, network, taken_over)
                 _tell(data, experiment, requested)
+                if kept := differences(requested, asked):
+                    LOGGER.info("the run goes on as it began, where the defaults have changed: %s", "; ".join(kept))
                 _tell_frozen(trainer, taken_over, is_untrained=starts and model is None)
             trainer.run()
         wait_for_all()

@@ -151,6 +151,10 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 0:
                 raise RinError(f"training.{name} {getattr(self, name)}: take 0 or more")
+        if self.all_latents_every == 1:
+            raise RinError(
+                "training.all_latents_every 1: no update would learn to work with fewer; take 0, or 2 or more"
+            )
         if self.batch_size % self.accumulation_steps:
             raise RinError(
                 f"training.accumulation_steps {self.accumulation_steps} does not divide "
