@@ -92,15 +92,10 @@ def from_dict(kind: type[Config], stored: Any, file: Path | None = None) -> Conf
         raise RinError(f"{file}: {error}") from error
 
 
-_GONE: dict[type, tuple[str, ...]] = {DiffusionConfig: ("self_cond_lag",)}
-"""Options that are no more, of training alone: what files have of them is left out."""
-
-
 def _group(kind: type[Config], stored: Any) -> Config:
     if not isinstance(stored, dict):
         raise RinError(f"{kind.__name__} = {_shown(stored)}: a group of options is needed")
-    hints, gone = field_kinds(kind), _GONE.get(kind, ())
-    stored = {name: value for name, value in stored.items() if name not in gone}
+    hints = field_kinds(kind)
     for name in stored:
         if name not in hints:
             raise unknown(f"option of {kind.__name__}", name, hints)

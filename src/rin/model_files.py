@@ -24,6 +24,7 @@ from rin.experiment import FORMAT_VERSION, ExperimentConfig, from_dict, to_dict
 from rin.nn import RIN, RINConfig
 from rin.nn.size import check_size
 from rin.nn.tokenizers import PatchTokenizer
+from rin.older_configs import as_of_today
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -85,10 +86,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from error
     if version > FORMAT_VERSION:
         raise RinError(f"{path} has format {version}, this rin knows up to {FORMAT_VERSION}: install a newer rin")
-    stored["model"] = with_older_defaults(stored["model"])
-    if isinstance(stored.get("training"), dict):
-        older = {"noise_version": 1} | ({"all_latents_every": 0} if stored["model"].get("num_latents_min") else {})
-        stored["training"] = older | stored["training"]
+    for group in ("model", "diffusion", "training"):
+        if isinstance(stored.get(group), dict):
+            stored[group] = as_of_today(group, stored[group], stored["model"])
     try:
         model = from_dict(RINConfig, stored["model"])
         check_size(model)
@@ -96,11 +96,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     except RinError as error:
         raise RinError(f"{path}: {error}") from error
     return stored
-
-
-def with_older_defaults(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored network's fields; in one from before there was `condition_in_place`, its condition picture is tokens."""
-    return ({"condition_in_place": False} if model.get("condition_shape") else {}) | dict(model)
 
 
 def check_class_names(names: Sequence[object], num_classes: int) -> tuple[str, ...]:

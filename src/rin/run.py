@@ -22,13 +22,13 @@ from rin.diffusion import Diffusion
 from rin.experiment import ExperimentConfig, differences, to_dict
 from rin.init_from import INIT_FROM, TakenOver, read_taken_over, start_from
 from rin.model_files import CONFIG, network_name, stored_model, write_config
-from rin.nn import RIN, RINConfig
+from rin.nn import RIN
+from rin.older_configs import with_defaults_of
 from rin.run_checks import check_captions, check_request, check_same
 from rin.run_data import IDENTITY, BegunRun, begun_run, open_run_data, with_condition
 from rin.trained_model import TrainedModel, load
 from rin.training import checkpoint
 from rin.training.adapters import described, merged_at_the_end
-from rin.training.config import TrainingConfig
 from rin.training.status_file import only_process
 from rin.training.trainer import Trainer
 
@@ -98,7 +98,7 @@ def _train(
     )
     asked = requested
     if before is not None:
-        requested = _with_defaults_of(before.experiment, requested)
+        requested = with_defaults_of(before.experiment, requested)
     data = _opened(requested, before, provided)
     experiment = settle(requested, data)
     check_captions(experiment, data)
@@ -173,20 +173,6 @@ def settle(experiment: ExperimentConfig, data: OpenedData) -> ExperimentConfig:
         return experiment
     model = dataclasses.replace(experiment.model, num_classes=len(data.training.class_names))
     return dataclasses.replace(experiment, model=model)
-
-
-def _with_defaults_of(begun: ExperimentConfig, experiment: ExperimentConfig) -> ExperimentConfig:
-    """The experiment as its run began, where options that once had another default have today's.
-
-    What is asked for beside the default stays, and is told to be another than the run's.
-    """
-    training, model = experiment.training, experiment.model
-    for name in ("noise_version", "all_latents_every"):
-        if getattr(training, name) == getattr(TrainingConfig, name):
-            training = dataclasses.replace(training, **{name: getattr(begun.training, name)})
-    if model.condition_in_place == RINConfig.condition_in_place:
-        model = dataclasses.replace(model, condition_in_place=begun.model.condition_in_place)
-    return dataclasses.replace(experiment, training=training, model=model)
 
 
 def _make(folder: Path) -> None:

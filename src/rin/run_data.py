@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rin.core.errors import RinError
 from rin.core.names import whole_path
+from rin.core.strict_json import read_json
 from rin.core.text_encoders import encoder_width
 from rin.data import MediaSet, OpenedData, Source, open_data
 from rin.data.degrading import parse_degrade
@@ -15,6 +16,7 @@ from rin.data.prepared.embedding import Embeddings, embeddings_in
 from rin.experiment import ExperimentConfig, from_dict
 from rin.model_files import CONFIG, NETWORK, read_config, read_experiment
 from rin.nn import RINConfig
+from rin.older_configs import no_more_and_on
 from rin.training.checks import check_embeddings
 
 IDENTITY = "data_identity"
@@ -37,10 +39,10 @@ def begun_run(folder: Path) -> BegunRun | None:
     if experiment is None:
         return None
     stored = read_config(folder)
-    if stored["diffusion"].get("self_cond_lag"):
+    if gone := no_more_and_on(read_json(folder / CONFIG)):
         raise RinError(
-            f"{folder} was begun with diffusion.self_cond_lag, which is no more, and cannot go on: draw from it, or "
-            "start from its weights by --init-from in another --out"
+            f"{folder} was begun with {gone[0]}, which is no more, and cannot go on: draw from it, or start from its "
+            "weights by --init-from in another --out"
         )
     identity = from_dict(DataIdentity, stored[IDENTITY], folder / CONFIG) if IDENTITY in stored else None
     return BegunRun(experiment, stored["class_names"], identity, stored.get(NETWORK))

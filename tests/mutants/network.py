@@ -231,9 +231,9 @@ MUTANTS = [
     ),
     Mutant(
         "condition-of-before",
-        "model_files.py",
-        '({"condition_in_place": False} if',
-        '({"condition_in_place": True} if',
+        "older_configs.py",
+        'name="condition_in_place", before=False',
+        'name="condition_in_place", before=True',
         "models from before a condition picture was added in place have it as tokens",
         (conditions("test_models_and_runs_of_before_have_the_condition_as_tokens_and_go_on_so"),),
     ),

@@ -297,13 +297,15 @@ def test_weights_that_are_not_the_networks_are_refused(saved, change, named, tmp
         opened(tmp_path / "x")
 
 
-def test_a_folder_of_before_has_the_condition_as_tokens(tmp_path):
+def test_a_folder_of_before_has_the_condition_as_tokens_and_leaves_out_what_is_no_more(tmp_path):
     ours = trained(moved(small(num_classes=0, condition_shape=(3, 4, 4), condition_in_place=False)), DIFFUSION)
     save(ours, tmp_path / "x")
     file = tmp_path / "x/denoiser/config.json"
     config = json.loads(file.read_text())
     assert config.pop("condition_in_place") is False
     file.write_text(json.dumps(config))
+    scheduler = tmp_path / "x/scheduler/scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"self_cond_lag": 0.1}))
     got = opened(tmp_path / "x")(image=PICTURES, seed=7).images
     assert got == rin.to_pil(drawn(ours, condition=PICTURES, seed=7))
 

@@ -19,8 +19,8 @@ from rin.diffusion import Diffusion, DiffusionConfig
 from rin.diffusion.checks import whole_number
 from rin.diffusion.samplers import step_times
 from rin.experiment import from_dict, to_dict
-from rin.model_files import with_older_defaults
 from rin.nn import RIN, RINConfig
+from rin.older_configs import as_of_today
 
 
 class Configured(ConfigMixin):
@@ -28,6 +28,9 @@ class Configured(ConfigMixin):
 
     kind: ClassVar[type]
     """Of rin's configuration."""
+
+    group: ClassVar[str]
+    """What an experiment calls it."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Has diffusers find the fields as arguments of `__init__`, where it looks for them."""
@@ -44,10 +47,11 @@ class Configured(ConfigMixin):
         Raises:
             RinError: a field is unknown, which diffusers would leave out with a warning, or has no such value.
         """
+        config = as_of_today(cls.group, config, config)
         for name in [*config, *changes]:
             if name not in _fields(cls) and not name.startswith("_"):
                 raise unknown(f"option of {cls.__name__}", name, _fields(cls))
-        return super().from_config(dict(config), return_unused_kwargs, **changes)
+        return super().from_config(config, return_unused_kwargs, **changes)
 
 
 def _fields(component: type[Configured]) -> list[str]:
@@ -64,18 +68,13 @@ class RINDenoiser(ModelMixin, Configured):
         RinError: they make no network.
     """
 
-    kind = RINConfig
+    kind, group = RINConfig, "model"
 
     def __init__(self, **fields: Any) -> None:
         super().__init__()
         config = from_dict(RINConfig, fields)
         self.register_to_config(**to_dict(config))
         self.network = RIN(config)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], return_unused_kwargs: bool = False, **changes: Any) -> Any:
-        """See `Configured.from_config`."""
-        return super().from_config(with_older_defaults(config), return_unused_kwargs, **changes)
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], **options: Any) -> Any:
@@ -117,7 +116,7 @@ class RINScheduler(SchedulerMixin, Configured):
         RinError: they make no diffusion.
     """
 
-    kind = DiffusionConfig
+    kind, group = DiffusionConfig, "diffusion"
 
     def __init__(self, **fields: Any) -> None:
         self.diffusion = Diffusion(from_dict(DiffusionConfig, fields))
