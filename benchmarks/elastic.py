@@ -1,7 +1,7 @@
 """One elastic network at several numbers of latents: distance over operations, and pictures of one seed at each.
 
-    rin sweep MODEL --features F.pt --num 1000 --guidances 2 --num-latents 8 16 32 64
-    python -m benchmarks.elastic MODEL --guidance 2 --out elastic.png
+    rin sweep MODEL --features F.pt --num 1000 --guidances 4 --guidance-intervals 0.2,2 --num-latents 8 16 32 64
+    python -m benchmarks.elastic MODEL --guidance 4 --guidance-interval 0.2 2 --out elastic.png
 
 draws what the first command has measured of these weights (`sweep.jsonl` beside them) at that guidance, in the model's
 own sampler and steps.
@@ -9,6 +9,7 @@ own sampler and steps.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import pyplot
@@ -25,11 +26,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a folder with weights and the sweep of them")
     parser.add_argument("--guidance", type=float, required=True, help="strength that the sweep was made with")
+    parser.add_argument("--guidance-interval", type=float, nargs=2, help="where it was guided, everywhere if absent")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures")
     parser.add_argument("--out", type=Path, required=True, help="a picture file")
     chosen = parser.parse_args()
     trained = rin.load(chosen.model, device="cpu")
-    measured = by_latents(chosen.model / SWEEP, trained, chosen.guidance)
+    interval = tuple(chosen.guidance_interval) if chosen.guidance_interval else None
+    measured = by_latents(chosen.model / SWEEP, trained, chosen.guidance, interval)
     if not measured:
         parser.error(f"no sweep of these weights has numbers of latents at guidance {chosen.guidance:g}: see --help")
     figure, (curve, pictures) = pyplot.subplots(1, 2, figsize=(13, 5.2), layout="constrained", width_ratios=(2, 3))
@@ -47,8 +50,9 @@ def main() -> None:
     )  # fmt: skip
     curve.grid(alpha=0.3)
     labels = range(trained.kind.num_classes)
+    guiding: dict[str, Any] = {"guidance": chosen.guidance, "guidance_interval": interval}
     rows = [
-        rin.to_pictures(trained.sample(labels, seed=chosen.seed, guidance=chosen.guidance, num_latents=num_latents))
+        rin.to_pictures(trained.sample(labels, seed=chosen.seed, num_latents=num_latents, **guiding))
         for num_latents in measured
     ]
     sheet = grid(torch.cat(rows), columns=len(labels))[0]
@@ -62,11 +66,13 @@ def main() -> None:
     figure.savefig(chosen.out, dpi=110)
 
 
-def by_latents(path: Path, trained: rin.TrainedModel, guidance: float) -> dict[int, float]:
+def by_latents(
+    path: Path, trained: rin.TrainedModel, guidance: float, guidance_interval: tuple[float, float] | None = None
+) -> dict[int, float]:
     """Distance by number of latents, the same in all steps, which are the model's own."""
     measured = {way_of(row): row["frechet_distance"] for row in measured_rows(path, trained, guidance)}
     counts = range(1, trained.config.num_latents + 1)
-    ways = {count: own_way(trained, guidance, str(count)) for count in counts}
+    ways = {count: own_way(trained, guidance, guidance_interval, str(count)) for count in counts}
     return {count: measured[way] for count, way in ways.items() if way in measured}
 
 

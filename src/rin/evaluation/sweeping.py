@@ -208,12 +208,17 @@ def best_within(path: Path, trained: TrainedModel, budget: float, guidance: floa
     return way_of(min(fitting, key=lambda row: row["frechet_distance"]))
 
 
-def own_way(trained: TrainedModel, guidance: float, num_latents: str | None = None) -> Way:
-    """The model's own sampler, steps and schedule, with a strength of guidance and a number of latents."""
+def own_way(
+    trained: TrainedModel,
+    guidance: float,
+    guidance_interval: tuple[float, float] | None = None,
+    num_latents: str | None = None,
+) -> Way:
+    """The model's own sampler, steps and schedule, with a strength of guidance, where, and a number of latents."""
     config = trained.diffusion.config
     return Way(
         sampler=config.sampler, num_steps=config.num_steps, schedule=config.sampling_schedule, guidance=guidance,
-        num_latents=num_latents,
+        guidance_interval=guidance_interval, num_latents=num_latents,
     )  # fmt: skip
 
 
