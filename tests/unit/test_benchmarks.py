@@ -77,13 +77,13 @@ def test_an_example_does_not_depend_on_its_batch(network):
 
 def test_the_figure_of_elastic_networks_is_of_these_weights_alone():
     trained, path = rin.load("cifar10-small", device="cpu"), ROOT / "weights/cifar10-small" / SWEEP
-    found = by_latents(path, trained, 2.0)
+    found = by_latents(path, trained, 4.0, (0.2, 2.0))
     assert list(found) == [8, 12, 16, 24, 40, 64]
-    assert found[8] == pytest.approx(2.796, abs=1e-3)
-    assert by_latents(path, trained, 1.5) == {}
+    assert found[8] == pytest.approx(2.394, abs=1e-3)
+    assert by_latents(path, trained, 4.0) == {}
     with torch.no_grad():
         next(trained.model.parameters()).add_(1.0)
-    assert by_latents(path, trained, 2.0) == {}
+    assert by_latents(path, trained, 4.0, (0.2, 2.0)) == {}
 
 
 def test_a_network_of_the_comparison_learns():
