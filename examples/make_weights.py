@@ -91,10 +91,10 @@ MODELS = {
         further=("--training.num-steps", "5000", "--training.learning-rate", "1e-3"),
         remark="The features are those of a small network trained on CIFAR-10 (its SHA-256 is in measures.json), and "
         "not Inception's: these figures compare with one another, and with no published FID. The second run made the "
-        "model elastic, 8 to 64 latents. Guided as here, the distance after the fifth run was 2.594; with guidance 2 at "
-        "all noise levels it was 2.629 then, and 2.996 after the fourth. When both passes of guidance started from the "
-        "same latents, it was 3.240 after the fourth, and with guidance 1 4.534 after the first, of 32 latents, 5.084 "
-        "after the second and 4.692 after the third; docs/elastic.md has other numbers of latents, and "
+        "model elastic, 8 to 64 latents. Guided as here, the distance after the fifth run was 2.594; with guidance 2 "
+        "at all noise levels it was 2.629 then, and 2.996 after the fourth. When both passes of guidance started from "
+        "the same latents, it was 3.240 after the fourth, and with guidance 1 4.534 after the first, of 32 latents, "
+        "5.084 after the second and 4.692 after the third; docs/elastic.md has other numbers of latents, and "
         "docs/experiments.md other ways to guide.",
     ),
 }  # fmt: skip
