@@ -9,7 +9,6 @@ own sampler and steps.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib import pyplot
@@ -26,7 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a folder with weights and the sweep of them")
     parser.add_argument("--guidance", type=float, required=True, help="strength that the sweep was made with")
-    parser.add_argument("--guidance-interval", type=float, nargs=2, help="where it was guided, everywhere if absent")
+    parser.add_argument(
+        "--guidance-interval", type=float, nargs=2, metavar="SIGMA", help="noise levels it was guided at, all if absent"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the pictures")
     parser.add_argument("--out", type=Path, required=True, help="a picture file")
     chosen = parser.parse_args()
@@ -34,7 +35,8 @@ def main() -> None:
     interval = tuple(chosen.guidance_interval) if chosen.guidance_interval else None
     measured = by_latents(chosen.model / SWEEP, trained, chosen.guidance, interval)
     if not measured:
-        parser.error(f"no sweep of these weights has numbers of latents at guidance {chosen.guidance:g}: see --help")
+        way = own_way(trained, chosen.guidance, interval).words
+        parser.error(f"no sweep of these weights has numbers of latents by {way}: see --help")
     figure, (curve, pictures) = pyplot.subplots(1, 2, figsize=(13, 5.2), layout="constrained", width_ratios=(2, 3))
     whole = cost(trained.config).operations
     shares = [cost(trained.config, num_latents).operations / whole for num_latents in measured]
@@ -50,11 +52,8 @@ def main() -> None:
     )  # fmt: skip
     curve.grid(alpha=0.3)
     labels = range(trained.kind.num_classes)
-    guiding: dict[str, Any] = {"guidance": chosen.guidance, "guidance_interval": interval}
-    rows = [
-        rin.to_pictures(trained.sample(labels, seed=chosen.seed, num_latents=num_latents, **guiding))
-        for num_latents in measured
-    ]
+    ways = [own_way(trained, chosen.guidance, interval, str(num_latents)) for num_latents in measured]
+    rows = [rin.to_pictures(trained.sample(labels, seed=chosen.seed, **way.options)) for way in ways]
     sheet = grid(torch.cat(rows), columns=len(labels))[0]
     pictures.imshow(sheet.permute(1, 2, 0), interpolation="nearest")
     height = sheet.shape[1] / len(rows)

@@ -1,7 +1,7 @@
 """What a configuration means that an earlier rin has written: options that came later, and such as are no more."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
@@ -33,7 +33,9 @@ NO_MORE = {"diffusion": ("self_cond_lag",)}
 
 
 def as_of_today(group: str, stored: Stored, model: Stored) -> dict[str, Any]:
-    """A stored group of options, with the values that later ones had when it was written, without those of old.
+    """A stored group of options, so that today's rin computes by it what the one that wrote it did.
+
+    Options that came later get the value from before, and options that are no more are left out.
 
     Args:
         group: "model", "diffusion" or "training".
@@ -55,16 +57,16 @@ def no_more_and_on(stored: Stored) -> list[str]:
 
 
 def with_defaults_of(begun: Config, asked: Config) -> Config:
-    """An experiment that goes on with a run, where what came later and is as today's default has it is the run's.
+    """The experiment that is asked for, to go on with a run: options that came later are the run's.
 
     Args:
-        begun: the experiment of the run.
-        asked: the experiment; what it has beside the default stays, to be told that it is another than the run's.
+        begun: the run's experiment.
+        asked: the experiment; such an option that has another value than today's default keeps it, and is refused
+            later if it is not the run's.
     """
     for option in CAME_LATER:
         ours, theirs = getattr(asked, option.group), getattr(begun, option.group)
-        default = next(field.default for field in fields(ours) if field.name == option.name)
-        if getattr(ours, option.name) == default:
+        if getattr(ours, option.name) == getattr(type(ours), option.name):  # a dataclass has its defaults there
             ours = replace(ours, **{option.name: getattr(theirs, option.name)})
             asked = replace(asked, **{option.group: ours})  # pyright: ignore[reportArgumentType]
     return asked

@@ -214,7 +214,7 @@ def own_way(
     guidance_interval: tuple[float, float] | None = None,
     num_latents: str | None = None,
 ) -> Way:
-    """The model's own sampler, steps and schedule, with a strength of guidance, where, and a number of latents."""
+    """The model's own sampler, steps and schedule, guided at some noise levels or at all, with so many latents."""
     config = trained.diffusion.config
     return Way(
         sampler=config.sampler, num_steps=config.num_steps, schedule=config.sampling_schedule, guidance=guidance,
