@@ -77,6 +77,7 @@ def test_of_other_numbers_or_weights_nothing_is_known(run, network, tmp_path):  
     [
         (("--guidance-intervals", "3"), "write two numbers, as in 0.3,3, or all"),
         (("--guidance-intervals", "3,1", "--guidances", "1"), "guidance_interval"),
+        (("--guidance-intervals", "all", "20,30", "--guidances", "1"), "would guide none of the"),
         (("--schedules", "cosin"), "did you mean 'cosine'"),
         (("--num-steps", "0"), "take a whole number"),
         (("--samplers", "ddmp"), "--samplers"),
@@ -101,7 +102,7 @@ def test_mistakes_are_one_line(run, network, tmp_path, more, words):  # noqa: F8
 @pytest.mark.parametrize(
     ("sampler", "guidance", "interval", "expected"),
     [("ddim", 0.0, None, 10), ("ddim", 1.0, None, 20), ("heun", 0.0, None, 19), ("heun", 1.0, None, 38),
-     ("dpmpp-2m", 1.0, (0.0, 1e9), 20), ("ddim", 1.0, (1e8, 1e9), 10)],
+     ("dpmpp-2m", 1.0, (0.0, 1e9), 20), ("ddim", 0.0, (1e8, 1e9), 10), ("ddim", 1.0, (70.0, 90.0), 11)],
 )  # fmt: skip
 def test_evaluations_are_counted(sampler, guidance, interval, expected):
     assert evaluations(sampler, "karras", 10, guidance, interval) == [None] * expected
@@ -195,7 +196,7 @@ def test_a_card_lists_guided_ways_of_the_latents_that_were_measured_last_alone(t
     [
         (("--budget", "0.01"), "the cheapest takes"),
         (("--budget", "0"), "take a share of the operations"),
-        (("--budget", "0.5", "--guidance", "1"), "with guidance 1"),
+        (("--budget", "0.5", "--guidance", "1"), "there are none (measured: --guidance 0)"),
         (("--budget", "0.5", "--num-latents", "8"), "--budget chooses --num-latents"),
         (("--num-latents", "3"), "works with 4 to 16"),
         (("--num-latents", "0.5:8"), "rise to 1"),

@@ -112,9 +112,8 @@ def _sweep(chosen: SweepArguments) -> None:
     trained = load(chosen.run, decay)
     all_ways = _ways(chosen, trained)
     model = trained.config if isinstance(trained.model, RIN) else None
-    if model is not None:
-        for way in all_ways:
-            way.operations(model)  # refuses latents that the network has not, before hours of work
+    for way in all_ways:  # refuses ways that are none, and latents that the network has not, before hours of work
+        _ = way.evaluations if model is None else way.operations(model)
     network = feature_network(chosen.features, device())
     batch_size = chosen.batch_size or USUAL_BATCH
     run = folder if (folder / checkpoint.FOLDER).is_dir() else None

@@ -14,7 +14,7 @@ from rin.diffusion.consistency import made_consistent
 from rin.diffusion.latent_counts import latents_at
 from rin.diffusion.options import SamplingOptions
 from rin.diffusion.parametrisation import Estimate, eps_from_x, estimate, in_float32, network_input
-from rin.diffusion.samplers import Carried, Level, is_inside
+from rin.diffusion.samplers import Carried, Level, guidance_of_steps
 
 
 class Passes(NamedTuple):
@@ -40,17 +40,21 @@ def passes_of_steps(
     levels: Float[Tensor, "num_steps 3"],
     times: Sequence[float],
 ) -> list[Passes]:
-    """The passes of each step, by the noise level and the time at which it begins."""
-    guidance, interval = options.get("guidance", 0.0), options.get("guidance_interval")
+    """The passes of each step, by the noise level and the time at which it begins.
+
+    Raises:
+        RinError: there is guidance, and no step begins in its interval.
+    """
+    guidances = guidance_of_steps(levels, options.get("guidance", 0.0), options.get("guidance_interval"))
     num_guide_latents = options.get("num_guide_latents")
     return [
         Passes(
-            guidance if is_inside(gamma, interval) else 0.0,
+            guidance,
             latents_at(options.get("num_latents"), t),
             num_guide_latents,
             num_guide_latents is not None or config.guidance_latents == "own",
         )
-        for (gamma, *_), t in zip(levels.tolist(), times, strict=True)
+        for guidance, t in zip(guidances, times, strict=True)
     ]
 
 

@@ -182,9 +182,29 @@ def extrapolation(gamma_before: float, gamma: float, gamma_next: float) -> float
     return (then - now) / (now - before) / 2
 
 
-def is_inside(gamma: float, interval: tuple[float, float] | None) -> bool:
-    """Whether a noise level lies in an interval of sigma, above its first end and up to its second; None is all."""
-    return interval is None or interval[0] < math.sqrt((1 - gamma) / gamma) <= interval[1]
+def guidance_of_steps(
+    levels: Float[Tensor, "num_steps 3"], guidance: float, interval: tuple[float, float] | None
+) -> list[float]:
+    """How strongly each step is guided: 0 where it begins outside an interval of sigma.
+
+    The interval (Kynkäänniemi et al., 2024, arXiv 2404.07724) is open at its first end; None is all noise levels.
+
+    Raises:
+        RinError: there is guidance, and no step begins in the interval, so that nothing would be guided.
+    """
+    sigmas = [math.sqrt((1 - gamma) / gamma) for gamma, *_ in levels.tolist()]
+    if interval is None:
+        return [guidance] * len(sigmas)
+    low, high = interval
+    found = [guidance if low < sigma <= high else 0.0 for sigma in sigmas]
+    if guidance and not any(found):
+        below, above = [sigma for sigma in sigmas if sigma <= low], [sigma for sigma in sigmas if sigma > high]
+        nearest = [f"{sigma:.3g}" for sigma in (*below[:1], *above[-1:])]
+        raise RinError(
+            f"guidance_interval {low:g} to {high:g} would guide none of the {len(sigmas)} steps: the nearest "
+            f"begin{'s' * (len(nearest) == 1)} at sigma {' and '.join(nearest)}"
+        )
+    return found
 
 
 def evaluations(
@@ -199,12 +219,16 @@ def evaluations(
     """The latents of each evaluation of the network for a sample; None is the network's own number.
 
     There are two a step of heun but the last, and twice as many where guided.
+
+    Raises:
+        RinError: there is guidance, and no step begins in its interval.
     """
     found = list[int | None]()
-    for step, (gamma, *_) in enumerate(noise_levels(parse_schedule(schedule), num_steps, 0.0).tolist()):
+    levels = noise_levels(parse_schedule(schedule), num_steps, 0.0)
+    for step, guided in enumerate(guidance_of_steps(levels, guidance, interval)):
         looks = 2 if sampler == "heun" and step < num_steps - 1 else 1
         count = latents_at(num_latents, step_times(step, num_steps, 0.0)[0])
-        guide = [num_guide_latents or count] if guidance and is_inside(gamma, interval) else []
+        guide = [num_guide_latents or count] if guided else []
         found += looks * [count, *guide]
     return found
 

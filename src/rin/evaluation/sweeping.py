@@ -201,9 +201,11 @@ def best_within(path: Path, trained: TrainedModel, budget: float, guidance: floa
     fitting = [row for share, row in shares if share <= budget]
     if not fitting:
         cheapest = f"the cheapest takes {min(share for share, _ in shares):.2g}" if shares else "there are none"
+        others = sorted({row["way"]["guidance"] for row in _rows_of_weights(path, trained)} - {guidance})
+        there = f" (measured: --guidance {' or '.join(f'{other:g}' for other in others)})" if others else ""
         raise RinError(
-            f"--budget {budget:g}: of the ways to sample this model with guidance {guidance:g} in {path} {cheapest}; "
-            "measure more: rin sweep RUN --features ... --num-latents ... --num-steps ..."
+            f"--budget {budget:g}: of the ways to sample this model with guidance {guidance:g} in {path} {cheapest}"
+            f"{there}; measure more: rin sweep RUN --features ... --num-latents ... --num-steps ..."
         )
     return way_of(min(fitting, key=lambda row: row["frechet_distance"]))
 
@@ -228,12 +230,15 @@ def measured_rows(path: Path, trained: TrainedModel, guidance: float) -> list[di
     Raises:
         RinError: the file is none of a sweep.
     """
-    digest = weights_digest(trained.model)
-    rows = [row for row in Sweep(path).rows if row["protocol"]["samples"].get("weights_sha256") == digest]
-    latents = trained.diffusion.config.guidance_latents if guidance else "shared"
+    rows, latents = _rows_of_weights(path, trained), trained.diffusion.config.guidance_latents if guidance else "shared"
     rows = [row for row in rows if row["protocol"]["samples"].get("guidance_latents", "shared") == latents]
     most = max((row["protocol"]["samples"]["num"] for row in rows), default=0)
     return [row for row in rows if row["protocol"]["samples"]["num"] == most and row["way"]["guidance"] == guidance]
+
+
+def _rows_of_weights(path: Path, trained: TrainedModel) -> list[dict[str, Any]]:
+    digest = weights_digest(trained.model)
+    return [row for row in Sweep(path).rows if row["protocol"]["samples"].get("weights_sha256") == digest]
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:

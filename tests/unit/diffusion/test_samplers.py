@@ -1,6 +1,7 @@
 """Samplers on data whose best denoiser is known: normal numbers, and an ODE of noise with a closed form."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -143,6 +144,20 @@ def test_guidance_is_for_its_interval_alone_and_costs_nothing_elsewhere():
 def test_intervals_that_are_none_are_refused(interval):
     with pytest.raises(RinError, match="guidance_interval"):
         Diffusion(DiffusionConfig()).sample(Answering(), (1, 1, 2, 2), guidance_interval=interval)
+
+
+@pytest.mark.parametrize(
+    ("interval", "nearest"),
+    [((20.0, 100.0), "begin at sigma 12.7 and 1.28e+04"), ((0.0, 0.01), "begins at sigma 0.079"),
+     ((1e10, 1e11), "begins at sigma 1.28e+04")],
+)  # fmt: skip
+def test_an_interval_in_which_no_step_begins_is_refused(interval, nearest):
+    diffusion = Diffusion(DiffusionConfig(num_steps=20, label_drop_rate=0.1))
+    options = {"condition": Condition(labels=torch.zeros(1, dtype=torch.int64)), "guidance_interval": interval}
+    model = Answering()
+    with pytest.raises(RinError, match=f"would guide none of the 20 steps: the nearest {re.escape(nearest)}"):
+        diffusion.sample(model, (1, 1, 2, 2), **options, guidance=1.0)
+    assert not model.calls
 
 
 def test_an_interval_without_guidance_is_refused():
