@@ -41,7 +41,7 @@ _NETWORK_IN_DETAIL = _of(
 _DIFFUSION = _of(
     "diffusion",
     "schedule sampling_schedule prediction loss_space input_scale normalise_input self_cond_rate self_cond_by "
-    "label_drop_rate guidance_latents sampler num_steps",
+    "label_drop_rate guidance_latents guidance guidance_interval sampler num_steps",
 )
 _TRAINING = _of(
     "training",

@@ -91,10 +91,18 @@ MUTANTS = [
     Mutant(
         "guidance-interval-upside-down",
         SAMPLERS,
-        "interval[0] < math.sqrt((1 - gamma) / gamma) <= interval[1]",
-        "interval[0] < math.sqrt(gamma / (1 - gamma)) <= interval[1]",
+        "math.sqrt((1 - gamma) / gamma)",
+        "math.sqrt(gamma / (1 - gamma))",
         "an interval is one of the noise's sigma",
         (samplers("test_guidance_is_for_its_interval_alone_and_costs_nothing_elsewhere"),),
+    ),
+    Mutant(
+        "guidance-asked-for-in-the-models-interval",
+        GUIDANCE,
+        "        return asked, interval\n",
+        "        return asked, config.guidance_interval if interval is None else interval\n",
+        "the model's interval belongs to its own strength",
+        (diffusion("test_what_nobody_asks_for_is_guided_as_the_model_has_it"),),
     ),
     # From given data
     Mutant(

@@ -197,7 +197,7 @@ OTHER = {
     "training.parallel": "fsdp", "training.accumulation_steps": 2, "data.memory_gib": 9.0, "data.num_workers": 0,
     "data.skip_broken": True,
     "diffusion.sampler": "ddpm-small", "diffusion.num_steps": 9, "diffusion.sampling_schedule": "linear",
-    "diffusion.guidance_latents": "shared",
+    "diffusion.guidance_latents": "shared", "diffusion.guidance": 0.5, "diffusion.guidance_interval": (0.5, 3.0),
 }  # fmt: skip
 
 

@@ -73,7 +73,10 @@ def controls(gr: Any, opened: Opened) -> Controls:
     samplers = [(f"{name}: {words}", name) for name, words in SAMPLERS.items()]
     sampler = gr.Dropdown(samplers, value=own.sampler, label="Sampler")
     is_guided = bool(own.label_drop_rate and kind.is_labelled)
-    guidance = gr.Slider(0, _MOST_GUIDANCE, float(is_guided), step=0.1, label="Guidance", visible=is_guided)
+    interval = "" if own.guidance_interval is None else ", at sigma {:g} to {:g}".format(*own.guidance_interval)
+    guidance = gr.Slider(
+        0, _MOST_GUIDANCE, own.guidance or float(is_guided), step=0.1, label=f"Guidance{interval}", visible=is_guided
+    )
     least, most = config.num_latents_min if opened.is_elastic else 0, config.num_latents
     num_latents = gr.Slider(least, most, most, step=1, label="Latents", visible=opened.is_elastic)
     if opened.is_elastic:
@@ -90,6 +93,7 @@ def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choic
     """What a person has chosen, from the values of `Controls`; what is nothing to this model is left out."""
     given = Controls(*values)
     is_asked_for = not opened.kind.has_captions or bool((given.prompt or "").strip())
+    guidance = (given.guidance or 0.0) if is_asked_for else 0.0
     return Choices(
         classes=tuple(classes),
         prompt=given.prompt or "",
@@ -98,7 +102,8 @@ def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choic
         seed=given.seed or 0,
         sampler=given.sampler,
         num_steps=given.num_steps,
-        guidance=(given.guidance or 0.0) if is_asked_for else 0.0,
+        guidance=guidance,
+        guidance_interval=opened.own.guidance_interval if guidance else None,
         num_latents=int(given.num_latents) if opened.is_elastic else None,
         average=given.average if len(opened.averages) > 1 else None,
     )

@@ -41,16 +41,16 @@ class SamplingArguments:
     """Latents that each step works with, of an elastic model: a number, or numbers by time, as in 0.5:16,1:128 for 16
     in the steps that begin at t = 0.5 or below, the last ones, and 128 before; all if absent."""
 
-    guidance: float = 0.0
-    """Strength g of classifier-free guidance, p + g (p - p without the label): 0 is none. It is the guidance_scale of
-    diffusers less 1, so that its 7.5 is 6.5 here. Needs a model trained with label dropping."""
+    guidance: float | None = None
+    """Strength g of classifier-free guidance, p + g (p - p without the label): 0 is none; the model's own if absent. It
+    is the guidance_scale of diffusers less 1: its 7.5 is 6.5 here. Needs a model trained with label dropping."""
 
     num_guide_latents: int | None = None
     """Guide by the same model with so few latents, in place of the model without the label: any elastic model."""
 
     guidance_interval: tuple[float, float] | None = None
     """Guidance only at noise levels sigma = sqrt((1 - gamma) / gamma) between these two, as in 0.3 3; at all if
-    absent."""
+    absent, or at the model's own if guidance is absent too."""
 
     consistent: bool = False
     """Of a model that draws from a smaller picture: the mean over each box of pixels is what the picture tells."""

@@ -55,11 +55,11 @@ class SweepArguments:
     schedules: tuple[str, ...] = ()
     """Schedules of sampling: cosine, karras, log-snr and so on."""
 
-    guidances: tuple[float, ...] = (0.0,)
-    """Strengths of guidance; 0 is none."""
+    guidances: tuple[float, ...] = ()
+    """Strengths of guidance, 0 is none; the model's own if absent."""
 
     guidance_intervals: tuple[str, ...] = ()
-    """The noise that guidance is for, as in 0.3,3 or all; all if absent."""
+    """The noise that guidance is for, as in 0.3,3 or all; all if absent, or the model's own if --guidances is, too."""
 
     num_latents: tuple[str, ...] = ()
     """Latents, of an elastic model: as in 16 64 0.5:16,1:64; all if absent."""
@@ -155,8 +155,9 @@ def _ways(chosen: SweepArguments, trained: TrainedModel) -> list[Way]:
         chosen.samplers or (config.sampler,),
         chosen.num_steps or (config.num_steps,),
         chosen.schedules or (config.sampling_schedule,),
-        chosen.guidances,
-        [_interval(text) for text in chosen.guidance_intervals] or [None],
+        chosen.guidances or (config.guidance,),
+        [_interval(text) for text in chosen.guidance_intervals]
+        or [None if chosen.guidances else config.guidance_interval],
         chosen.num_latents or (None,),
         chosen.num_guide_latents or (None,),
         chosen.average_decays or (None,),

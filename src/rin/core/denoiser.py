@@ -33,6 +33,11 @@ class Condition:
     """Clean data that are given, in [-1, 1]: frames that come before those to predict (b c f h w), or for a model of
     images the condition picture, of a size and channels of its own (b c h w)."""
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether there are labels or embeddings, which guidance is by."""
+        return self.labels is not None or self.embeddings is not None
+
     def keep(self, kept: Mask) -> "Condition":
         """This condition with labels and embeddings dropped where `kept` (b) is False; context stays."""
         labels = None if self.labels is None else torch.where(kept, self.labels, -1)

@@ -17,9 +17,10 @@ from rin.core.denoiser import Condition
 from rin.core.errors import RinError, unknown
 from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.given import Given
+from rin.diffusion.guidance import guidance_of
 from rin.diffusion.latent_counts import check_num_latents
 from rin.diffusion.options import Draws, SamplingOptions
-from rin.diffusion.samplers import SAMPLERS
+from rin.diffusion.samplers import SAMPLERS, check_interval
 
 _ROUNDING = 1e-3
 """How far outside [-1, 1] a number may be that was computed."""
@@ -151,36 +152,39 @@ def check_options(options: Mapping[str, Any], names: Iterable[str], others: Iter
     _check_names("option of sampling", options, names, others)
     for name in ("guidance", "td"):
         value = options.get(name, 0.0)
+        if name == "guidance" and value is None:  # the model's own
+            continue
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise RinError(f"{name} {value!r}: take a finite number, or 0 to leave it off")
     check_num_latents(options.get("num_latents"))
     if (weak := options.get("num_guide_latents")) is not None:
         whole_number("num_guide_latents", weak, least=1)
-        if not options.get("guidance"):
-            raise RinError("num_guide_latents does nothing without guidance: give guidance too, or leave them out")
-    interval: Any = options.get("guidance_interval")
-    if interval is not None and not (_are_two_numbers(interval) and 0 <= interval[0] < interval[1]):
-        raise RinError(f"guidance_interval {interval!r}: take two numbers, 0 <= low < high, the noise's sigma")
-    if interval is not None and not options.get("guidance"):
-        raise RinError("guidance_interval does nothing without guidance: give guidance too, or leave the interval out")
+    if options.get("guidance_interval") is not None:
+        check_interval("guidance_interval", options["guidance_interval"])
     for name, least in (("num_steps", 1), ("block", 0)):
         if (value := options.get(name)) is not None:
             whole_number(name, value, least)
 
 
-def check_sampling(config: DiffusionConfig, model: object, options: SamplingOptions) -> None:
+def check_sampling(
+    config: DiffusionConfig, model: object, condition: Condition | None, options: SamplingOptions
+) -> None:
     """Refuses options of sampling that a diffusion or its denoiser cannot follow.
 
     Raises:
-        RinError: an unknown sampler, a number of latents for a network that has no choice, guidance of a
-            model trained without label dropping, a sampler of chance on the way to noise.
+        RinError: an unknown sampler, a number of latents for a network that has no choice, guidance of a model trained
+            without label dropping, details of guidance without any, a sampler of chance on the way to noise.
     """
     sampler = options.get("sampler") or config.sampler
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
     if options.get("num_latents") is not None or options.get("num_guide_latents") is not None:
         check_has_choice(model)
-    if options.get("guidance") and options.get("num_guide_latents") is None and not config.label_drop_rate:
+    guidance, _ = guidance_of(config, options, condition is not None and condition.is_labelled)
+    for name in ("guidance_interval", "num_guide_latents"):
+        if options.get(name) is not None and not guidance:
+            raise RinError(f"{name} does nothing without guidance: give guidance too, or leave {name} out")
+    if guidance and options.get("num_guide_latents") is None and not config.label_drop_rate:
         raise RinError(
             "guidance needs a model trained with label dropping: train with --diffusion.label-drop-rate 0.1, "
             "or leave guidance at 0"
@@ -220,10 +224,6 @@ def whole_number(name: str, value: object, least: int) -> int:
     if type(value) is bool or not isinstance(value, numbers.Integral) or value < least:
         raise RinError(f"{name} {value!r}: take a whole number from {least} on")
     return int(value)
-
-
-def _are_two_numbers(value: object) -> bool:
-    return isinstance(value, tuple | list) and [isinstance(each, numbers.Real) for each in value] == [True, True]
 
 
 def _check_names(what: str, given: Mapping[str, Any], names: Iterable[str], others: Iterable[str] = ()) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 from rin.core.configs import changeable, check_fields
 from rin.core.errors import RinError
 from rin.diffusion.parametrisation import Parametrisation
-from rin.diffusion.samplers import SamplerName
+from rin.diffusion.samplers import SamplerName, check_interval
 from rin.diffusion.schedules import parse_schedule
 
 
@@ -45,6 +45,12 @@ class DiffusionConfig:
     """Under guidance the pass without the condition starts from the latents that the pass with it starts from, as in
     the original (shared), or from its own of the step before (own), which know nothing of the condition."""
 
+    guidance: float = changeable(0.0)
+    """Strength of guidance of conditioned samples, where none is asked for; 0 is none."""
+
+    guidance_interval: tuple[float, float] | None = changeable(None)
+    """Noise levels sigma that this guidance is for; None is all."""
+
     sampler: SamplerName = changeable("ddpm")
     """ddpm, ddpm-small (the posterior's variance), ddim, dpmpp-2m or heun."""
 
@@ -61,5 +67,9 @@ class DiffusionConfig:
         for name in ("self_cond_rate", "label_drop_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RinError(f"diffusion.{name} {getattr(self, name)}: take a rate from 0 to 1")
+        if self.guidance and not self.label_drop_rate:
+            raise RinError(f"diffusion.guidance {self.guidance} needs a diffusion.label_drop_rate above 0, as 0.1")
+        if self.guidance_interval is not None:
+            check_interval("diffusion.guidance_interval", self.guidance_interval)
         if not 1 <= self.num_steps <= 1_000_000:
             raise RinError(f"diffusion.num_steps {self.num_steps}: take 1 or more, a million at most")

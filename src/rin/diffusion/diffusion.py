@@ -121,7 +121,7 @@ class Diffusion:
         check_shape(shape)
         check_condition(condition, len(shape))
         check_given(options.get("given"), shape)
-        check_sampling(self.config, model, options)
+        check_sampling(self.config, model, condition, options)
         condition = self.scaled(condition)
         if options.get("consistent"):
             check_consistent(condition, tuple(shape), options.get("given"))

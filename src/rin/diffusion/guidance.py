@@ -1,7 +1,7 @@
 """A network as a step of sampling asks it: once, or twice under guidance, with the latents of the step before."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,10 +11,11 @@ from rin.core.denoiser import Condition, Denoised, Denoiser, working_with
 from rin.core.shapes import Examples, Latents, PerExample
 from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.consistency import made_consistent
+from rin.diffusion.given import Given
 from rin.diffusion.latent_counts import latents_at
 from rin.diffusion.options import SamplingOptions
 from rin.diffusion.parametrisation import Estimate, eps_from_x, estimate, in_float32, network_input
-from rin.diffusion.samplers import Carried, Level, guidance_of_steps
+from rin.diffusion.samplers import Carried, Level, check_guides, guidance_of_steps
 
 
 class Passes(NamedTuple):
@@ -34,8 +35,32 @@ class Passes(NamedTuple):
     starts from."""
 
 
+def guidance_of(
+    config: DiffusionConfig, options: Mapping[str, Any], is_labelled: bool
+) -> tuple[float, tuple[float, float] | None]:
+    """The strength of guidance and the noise levels that it is for: as asked, or the configuration's own.
+
+    The configuration's interval belongs to its strength: another strength that is asked for is for all noise levels,
+    but for an interval that is asked for too.
+
+    Args:
+        config: of the diffusion.
+        options: see `SampleOptions`.
+        is_labelled: whether the samples have labels or embeddings: without them a model does not guide of its own, nor
+            to noise (DDIM inversion) and back.
+    """
+    asked, interval = options.get("guidance"), options.get("guidance_interval")
+    if asked is not None:
+        return asked, interval
+    given: Given | None = options.get("given")
+    is_inverted = given is not None and (given.to_noise or given.x_0 is None)  # guided, noise leads back to no picture
+    own = config.guidance if is_labelled and not is_inverted else 0.0
+    return own, config.guidance_interval if own and interval is None else interval
+
+
 def passes_of_steps(
     config: DiffusionConfig,
+    condition: Condition | None,
     options: SamplingOptions,
     levels: Float[Tensor, "num_steps 3"],
     times: Sequence[float],
@@ -43,18 +68,21 @@ def passes_of_steps(
     """The passes of each step, by the noise level and the time at which it begins.
 
     Raises:
-        RinError: there is guidance, and no step begins in its interval.
+        RinError: guidance is asked for, and no step begins in its interval.
     """
-    guidances = guidance_of_steps(levels, options.get("guidance", 0.0), options.get("guidance_interval"))
+    guidance, interval = guidance_of(config, options, condition is not None and condition.is_labelled)
+    if guidance and options.get("guidance_interval") is not None:  # the model's own may miss the steps of an edit
+        check_guides(levels, interval)
+    guidances = guidance_of_steps(levels, guidance, interval)
     num_guide_latents = options.get("num_guide_latents")
     return [
         Passes(
-            guidance,
+            of_step,
             latents_at(options.get("num_latents"), t),
             num_guide_latents,
             num_guide_latents is not None or config.guidance_latents == "own",
         )
-        for guidance, t in zip(guidances, times, strict=True)
+        for of_step, t in zip(guidances, times, strict=True)
     ]
 
 

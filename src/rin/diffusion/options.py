@@ -30,9 +30,9 @@ class SampleOptions(TypedDict, total=False):
     """Latents m that each step works with, of an elastic network: one number, pairs (t, m) or a function of t; all of
     them if None (see `rin.diffusion.latent_counts`)."""
 
-    guidance: float
+    guidance: float | None
     """g in p + g (p - p_u), p_u being the prediction without the condition; 0 is none. It is the `guidance_scale` of
-    diffusers less 1."""
+    diffusers less 1. Samples without a condition are not guided by the configuration's."""
 
     num_guide_latents: int | None
     """Take for p_u the prediction of an elastic network with so few latents, under the same condition (autoguidance by
@@ -40,7 +40,8 @@ class SampleOptions(TypedDict, total=False):
 
     guidance_interval: tuple[float, float] | None
     """Guidance only in steps that begin at a noise level sigma = sqrt((1 - gamma) / gamma) above the first number and
-    up to the second; the others cost half (Kynkäänniemi et al., 2024, arXiv 2404.07724). None is all steps."""
+    up to the second; the others cost half (Kynkäänniemi et al., 2024, arXiv 2404.07724). None is all steps, or
+    the configuration's if `guidance` is None too."""
 
     consistent: bool
     """Of a model that draws from a smaller picture: after each estimate of clean data have it agree with that, so that

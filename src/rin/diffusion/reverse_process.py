@@ -92,7 +92,7 @@ class ReverseProcess:
         self._to_noise = self._given is not None and self._given.to_noise
         self._compile = options.get("compile", False)
         self._set_noise(shape, options)
-        self._set_steps(config, options)
+        self._set_steps(config, condition, options)
 
     def _set_noise(self, shape: Sequence[int], options: SamplingOptions) -> None:
         """Where the noise of the steps comes from, and that of the known part."""
@@ -102,13 +102,13 @@ class ReverseProcess:
             draw = noise_source(shape, seeds, None, self._device, block, Purpose.KNOWN_NOISE)
             self._known = Known(self._given, self._scale, draw)
 
-    def _set_steps(self, config: DiffusionConfig, options: SamplingOptions) -> None:
+    def _set_steps(self, config: DiffusionConfig, condition: Condition | None, options: SamplingOptions) -> None:
         """The noise levels of each step, its passes, and which one is by the rule for clean data."""
         num_steps = config.num_steps if (asked := options.get("num_steps")) is None else asked
         t, td = 1.0 if self._given is None else self._given.t, options.get("td", 0.0)
         levels = noise_levels(parse_schedule(options.get("schedule") or config.sampling_schedule), num_steps, td, t)
         times = [t * step_times(step, num_steps, td)[0] for step in range(num_steps)]
-        passes = passes_of_steps(config, options, levels, times)
+        passes = passes_of_steps(config, condition, options, levels, times)
         self._step_at_clean_data = num_steps - 1
         if self._to_noise:
             levels, passes, self._step_at_clean_data = levels.flip(0), passes[::-1], 0

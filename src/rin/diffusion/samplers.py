@@ -4,8 +4,9 @@ Ho et al., 2020 (DDPM); Song et al., 2021 (DDIM); Lu et al., 2022 (DPM-Solver++,
 """
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -188,23 +189,42 @@ def guidance_of_steps(
     """How strongly each step is guided: 0 where it begins outside an interval of sigma.
 
     The interval (Kynkäänniemi et al., 2024, arXiv 2404.07724) is open at its first end; None is all noise levels.
+    """
+    low, high = (-1.0, math.inf) if interval is None else interval
+    return [guidance if low < sigma <= high else 0.0 for sigma in _sigmas(levels)]
+
+
+def check_interval(name: str, interval: Any) -> None:
+    """Refuses what is no interval of noise levels.
 
     Raises:
-        RinError: there is guidance, and no step begins in the interval, so that nothing would be guided.
+        RinError: it is not two numbers, 0 <= low < high; `name` is how a person gave it.
     """
-    sigmas = [math.sqrt((1 - gamma) / gamma) for gamma, *_ in levels.tolist()]
-    if interval is None:
-        return [guidance] * len(sigmas)
-    low, high = interval
-    found = [guidance if low < sigma <= high else 0.0 for sigma in sigmas]
-    if guidance and not any(found):
-        below, above = [sigma for sigma in sigmas if sigma <= low], [sigma for sigma in sigmas if sigma > high]
-        nearest = [f"{sigma:.3g}" for sigma in (*below[:1], *above[-1:])]
-        raise RinError(
-            f"guidance_interval {low:g} to {high:g} would guide none of the {len(sigmas)} steps: the nearest "
-            f"begin{'s' * (len(nearest) == 1)} at sigma {' and '.join(nearest)}"
-        )
-    return found
+    is_pair = isinstance(interval, tuple | list) and [isinstance(end, numbers.Real) for end in interval] == [True] * 2
+    if not is_pair or not 0 <= interval[0] < interval[1]:
+        raise RinError(f"{name} {interval!r}: take two numbers, 0 <= low < high, the noise's sigma")
+
+
+def check_guides(levels: Float[Tensor, "num_steps 3"], interval: tuple[float, float] | None) -> None:
+    """Refuses an interval of guidance that would guide nothing.
+
+    Raises:
+        RinError: no step begins in it.
+    """
+    if interval is None or any(guidance_of_steps(levels, 1.0, interval)):
+        return
+    (low, high), sigmas = interval, _sigmas(levels)
+    below, above = [sigma for sigma in sigmas if sigma <= low], [sigma for sigma in sigmas if sigma > high]
+    nearest = [f"{sigma:.3g}" for sigma in (*below[:1], *above[-1:])]
+    raise RinError(
+        f"guidance_interval {low:g} to {high:g} would guide none of the {len(sigmas)} steps: the nearest "
+        f"begin{'s' * (len(nearest) == 1)} at sigma {' and '.join(nearest)}"
+    )
+
+
+def _sigmas(levels: Float[Tensor, "num_steps 3"]) -> list[float]:
+    """The noise's deviation over that of the data where each step begins."""
+    return [math.sqrt((1 - gamma) / gamma) for gamma, *_ in levels.tolist()]
 
 
 def evaluations(
@@ -225,6 +245,8 @@ def evaluations(
     """
     found = list[int | None]()
     levels = noise_levels(parse_schedule(schedule), num_steps, 0.0)
+    if guidance:
+        check_guides(levels, interval)
     for step, guided in enumerate(guidance_of_steps(levels, guidance, interval)):
         looks = 2 if sampler == "heun" and step < num_steps - 1 else 1
         count = latents_at(num_latents, step_times(step, num_steps, 0.0)[0])

@@ -22,6 +22,7 @@ from rin.data.feeding.media_sets import in_turn
 from rin.data.feeding.workers import Asked
 from rin.data.files.arrays import are_arrays
 from rin.data.prepared.reading import is_prepared
+from rin.diffusion.guidance import guidance_of
 from rin.evaluation.asked import DrawnBy, asked_for, of_kind
 from rin.evaluation.features import FeatureNetwork
 from rin.evaluation.kept_samples import Labelled, claim, part_of, read_part
@@ -111,14 +112,15 @@ def sampling_protocol(trained: TrainedModel, options: Mapping[str, Any]) -> dict
     """How samples were drawn: what someone needs to draw the same."""
     config = trained.diffusion.config
     bfloat16 = uses_bfloat16(options.get("precision", "auto"), device_of(trained.model))
+    guidance, interval = guidance_of(config, options, trained.kind.is_labelled)
     return {
         "seed": options.get("seed") or 0,
         "sampler": options.get("sampler") or config.sampler,
         "steps": options.get("num_steps") or config.num_steps,
         "schedule": options.get("schedule") or config.sampling_schedule,
-        "guidance": options.get("guidance", 0.0),
-        **({"guidance_latents": "own"} if options.get("guidance") and config.guidance_latents == "own" else {}),
-        **({"guidance_interval": list(interval)} if (interval := options.get("guidance_interval")) else {}),
+        "guidance": guidance,
+        **({"guidance_latents": "own"} if guidance and config.guidance_latents == "own" else {}),
+        **({"guidance_interval": list(interval)} if interval else {}),
         **{name: options[name] for name in ("num_latents", "num_guide_latents") if options.get(name) is not None},
         **({"consistent": True} if options.get("consistent") else {}),
         "network": "bfloat16" if bfloat16 else "float32",

@@ -179,7 +179,7 @@ CHOSEN = ("sampler", "num_steps", "schedule", "guidance_interval", "num_latents"
 """Options of sampling that a budget chooses."""
 
 
-def best_within(path: Path, trained: TrainedModel, budget: float, guidance: float) -> Way:
+def best_within(path: Path, trained: TrainedModel, budget: float, guidance: float | None) -> Way:
     """The measured way of the least Frechet distance within a share of the operations of the model's own way.
 
     Of the ways that were measured of these weights, those on the most samples are compared.
@@ -188,13 +188,15 @@ def best_within(path: Path, trained: TrainedModel, budget: float, guidance: floa
         path: the file of a sweep.
         trained: the model; its own sampler and steps, with all its latents, make the whole.
         budget: the share, above 0.
-        guidance: of the ways to choose from, and of the whole.
+        guidance: of the ways to choose from, and of the whole; the model's own if None.
 
     Raises:
         RinError: it is no share, the file is none, or no way was measured that costs no more.
     """
     if not budget > 0:
         raise RinError(f"--budget {budget:g}: take a share of the operations, as in 0.4")
+    if guidance is None:
+        guidance = trained.diffusion.config.guidance
     whole = own_way(trained, guidance).operations(trained.config)
     rows = measured_rows(path, trained, guidance)
     shares = [(row.get("operations", math.inf) / whole, row) for row in rows]

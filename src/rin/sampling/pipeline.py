@@ -112,7 +112,7 @@ class Pipeline:
             options["num_steps"] = steps
         check_options(options, SampleOptions.__annotations__, _ARGUMENTS)
         # guidance by fewer latents needs no condition
-        guidance = 0.0 if options.get("num_guide_latents") is not None else options.get("guidance", 0.0)
+        guidance = 0.0 if options.get("num_guide_latents") is not None else options.get("guidance") or 0.0
         kind, request = self._request(labels, num, seed, seeds, first, condition, context, num_frames, given, guidance)
         if device is not None and isinstance(self.model, nn.Module):
             self.model.to(device)

@@ -17,10 +17,10 @@ TOYS = {
 """What to change in a small network for each kind."""
 
 
-def opened(folder, kind="pictures", num_steps=4):
-    """A model with random weights, which falls into no step."""
+def opened(folder, kind="pictures", num_steps=4, **own):
+    """A model with random weights, which falls into no step; `own` is of its diffusion."""
     config = small(**TOYS[kind])
     names = tuple("abcde"[: config.num_classes])
-    diffusion = DiffusionConfig(num_steps=num_steps, label_drop_rate=0.1, sampler="ddim")
+    diffusion = DiffusionConfig(num_steps=num_steps, label_drop_rate=0.1, sampler="ddim", **own)
     trained(moved(config), diffusion, names).save(folder)
     return Opened(str(folder))

@@ -6,10 +6,11 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from rin import RinError
-from rin.app.controls import SAMPLERS
+from rin.app.controls import SAMPLERS, choices
 from rin.app.page import page
 from rin.app.run_figures import losses, preview
 from rin.app.sample_tab import Stops
@@ -113,6 +114,17 @@ def test_a_model_is_asked_for_nothing_that_it_does_not_take(tmp_path):
         }
         assert there["Steps"]
         assert there["Seed"]
+
+
+def test_the_page_begins_with_the_models_own_guidance(tmp_path):
+    model = opened(tmp_path, guidance=2.5, guidance_interval=(0.5, 3.0))
+    blocks = [block for block in made(model).blocks.values() if "Guidance" in str(getattr(block, "label", None))]
+    assert {(block.label, block.value) for block in blocks} == {("Guidance, at sigma 0.5 to 3", 2.5)}
+    asked = [choices(model, [1], 2, *values(model, guidance=strength)) for strength in (2.5, 0.0)]
+    own, none = (model.trained().sample([1, 1], **choice.options) for choice in asked)
+    assert torch.equal(own, model.trained().sample([1, 1], sampler="ddim"))
+    assert torch.equal(none, model.trained().sample([1, 1], sampler="ddim", guidance=0.0))
+    assert not torch.equal(own, none)
 
 
 def test_without_a_prompt_there_is_nothing_to_guide_by(tmp_path):

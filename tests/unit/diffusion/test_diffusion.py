@@ -8,6 +8,7 @@ import torch
 from rin import Condition, Diffusion, DiffusionConfig, RinError
 from rin.core.seeds import Chance, Purpose
 from rin.diffusion import parse_schedule
+from rin.diffusion.given import Given
 from rin.diffusion.loss import fixed_share
 from rin.diffusion.parametrisation import corrupt, estimate, velocity
 from rin.diffusion.samplers import ddim_step, ddpm_step, noise_source, step_times
@@ -641,6 +642,74 @@ def test_own_latents_begin_from_zeros_where_an_interval_of_guidance_begins():
     # sigma = inf, 1.73, 1, 0.58 where the steps begin
     assert unconditional == [False, False, False, True, False, True]
     assert carried == [None, 1.0, 2.0, None, 3.0, 4.0]
+
+
+# Guidance of the model's own
+
+OWN = DiffusionConfig(
+    prediction="x", sampler="ddim", num_steps=4, sampling_schedule="linear", label_drop_rate=0.1,
+    guidance=2.0, guidance_interval=(0.8, 1.5),
+)  # fmt: skip
+LABELLED = Condition(labels=torch.tensor([3, 1]))
+
+
+def guided_steps(condition=LABELLED, config=OWN, **options):
+    """The strength of guidance of each step, of sigma = inf, 1.73, 1, 0.58, by its clean estimate: 1 / 8 a unit."""
+    model = Answering(lambda x, _gamma, condition: torch.full_like(x, (condition.labels[0] >= 0) / 8))
+    unlabelled = Answering(lambda x, _gamma, _condition: torch.full_like(x, 1 / 8))
+    model = model if condition is not None and condition.labels is not None else unlabelled
+    steps = list(Diffusion(config).steps(model, (2, 1, 2, 2), condition, **options))
+    return [step.x_0.mean().item() * 8 - 1 for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 0, 2, 0]),
+        ({"guidance": None, "guidance_interval": None}, [0, 0, 2, 0]),
+        ({"guidance_interval": (0.8, 2.0)}, [0, 2, 2, 0]),
+        ({"guidance": 1.0}, [1, 1, 1, 1]),  # the model's interval belongs to its strength
+        ({"guidance": 1.0, "guidance_interval": (0.5, 0.8)}, [0, 0, 0, 1]),
+        ({"guidance": 0.0}, [0, 0, 0, 0]),
+        ({"condition": Condition()}, [0, 0, 0, 0]),
+        ({"condition": None}, [0, 0, 0, 0]),
+        ({"num_steps": 1}, [0]),  # it begins outside: nobody has asked for guidance
+        ({"given": Given(noise=torch.zeros(2, 1, 2, 2))}, [0, 0, 0, 0]),  # of a picture, to which it is to lead back
+        ({"given": Given(x_0=torch.zeros(2, 1, 2, 2), to_noise=True)}, [0, 0, 0, 0]),
+        ({"given": Given(t=0.3, x_0=torch.zeros(2, 1, 2, 2))}, [0, 0, 0, 0]),  # all of them begin below
+    ],
+    ids=repr,
+)
+def test_what_nobody_asks_for_is_guided_as_the_model_has_it(options, expected):
+    assert guided_steps(**options) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"guidance": 0.0, "guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing without guidance"),
+        ({"condition": None, "guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing without guidance"),
+        ({"guidance_interval": (5.0, 6.0)}, "would guide none of the 4 steps"),
+    ],
+    ids=repr,
+)
+def test_an_interval_that_guides_nothing_is_refused(options, words):
+    with pytest.raises(RinError, match=words):
+        guided_steps(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"guidance": 1.0}, "diffusion.guidance 1.0 needs diffusion.label_drop_rate"),
+        ({"guidance_interval": (2.0, 1.0)}, r"diffusion.guidance_interval \(2.0, 1.0\): take two numbers, 0 <= low"),
+        ({"guidance": math.nan}, "diffusion.guidance nan"),
+    ],
+    ids=repr,
+)
+def test_guidance_that_no_model_can_have_is_refused(options, words):
+    with pytest.raises(RinError, match=words):
+        DiffusionConfig(**options)
 
 
 def test_no_guidance_is_one_pass_a_step():

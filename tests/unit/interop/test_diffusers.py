@@ -30,7 +30,7 @@ STEPS = 6
 DIFFUSION = DiffusionConfig(label_drop_rate=0.1, num_steps=STEPS, sampler="ddim")
 NAMES = ("ant", "bee", "cow", "dog", "eel")
 MODELS = {
-    "classes": (small(mixing_size=3), DIFFUSION, NAMES),
+    "classes": (small(mixing_size=3), replace(DIFFUSION, guidance=2.0, guidance_interval=(0.3, 3.0)), NAMES),
     "none": (
         small(shape=(1, 8, 12), num_classes=0),
         DiffusionConfig(num_steps=STEPS, prediction="v", input_scale=0.7, normalise_input=True),
@@ -110,6 +110,15 @@ def test_the_pictures_are_ours_by_seed_and_stay_so_when_saved_again(saved, name,
     assert again(**theirs, seed=7).images == rin.to_pil(wanted)
     fewer = drawn(ours, seed=7, num_steps=3, **options)
     assert again(**theirs, seed=7, num_inference_steps=3).images == rin.to_pil(fewer) != rin.to_pil(wanted)
+
+
+def test_without_a_guidance_scale_it_is_guided_as_the_model_has_it(saved):
+    ours, folder = saved("classes")
+    pipe = opened(folder)
+    own, without = (rin.to_pil(drawn(ours, labels=[3, 1], seed=7, **options)) for options in ({}, {"guidance": 0.0}))
+    assert pipe(class_labels=[3, 1], seed=7).images == own != without
+    assert pipe(class_labels=[3, 1], seed=7, guidance_scale=1.0).images == without
+    assert pipe(batch_size=2, seed=7).images == rin.to_pil(drawn(ours, num=2, seed=7))  # of no class
 
 
 def test_the_folder_is_laid_out_as_diffusers_has_it(saved):

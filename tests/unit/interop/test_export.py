@@ -31,7 +31,10 @@ ROUNDING = 0.1 / 127.5
 SHORT = {"compute_depth": (1,)}
 DIFFUSION = DiffusionConfig(label_drop_rate=0.1, num_steps=STEPS, sampler="ddim")
 MODELS = {
-    "image": (small(mixing_size=3), replace(DIFFUSION, guidance_latents="own")),
+    "image": (
+        small(mixing_size=3),
+        replace(DIFFUSION, guidance_latents="own", guidance=2.5, guidance_interval=(0.3, 3.0)),
+    ),
     "clip": (small(**VIDEO, **SHORT), replace(DIFFUSION, prediction="v", input_scale=0.7, normalise_input=True)),
     "set": (
         small(shape=(9, 7), num_classes=0, **SHORT),
@@ -213,6 +216,12 @@ def test_the_sampler_is_a_program_that_needs_no_torch(exported, tmp_path):
     found = np.load(tmp_path / "drawn.npy")
     assert found.dtype == np.float32
     assert np.abs(found - ours).max() <= ROUNDING
+
+    done = run(one, "--noise", tmp_path / "noise.npy", "--classes", 0, 1, 2, "--out", tmp_path / "own.npy")
+    assert done.returncode == 0, done.stderr
+    of_its_own = np.load(tmp_path / "own.npy")
+    assert np.abs(of_its_own - one.drawn(one.ours).numpy()).max() <= ROUNDING
+    assert np.abs(of_its_own - one.drawn(one.ours, guidance=2.5).numpy()).max() > ROUNDING
 
 
 def test_its_command_line_takes_frames_captions_and_names(exported, tmp_path, monkeypatch):

@@ -211,7 +211,7 @@ def test_pictures_of_a_seed_are_none_of_another(first, count):
         ({"guidance": float("nan")}, "guidance nan"),
         ({"guidance": float("inf")}, "guidance inf"),
         ({"guidance": "2"}, "guidance '2'"),
-        ({"guidance": None}, "guidance None"),
+        ({"td": None}, "td None"),
         ({"td": float("nan")}, "td nan"),
     ],
     ids=repr,

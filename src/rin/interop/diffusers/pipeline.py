@@ -81,7 +81,7 @@ class RINPipeline(DiffusionPipeline):
         image: ConditionLike | None = None,
         batch_size: int | None = None,
         num_inference_steps: int | None = None,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
         generator: Generators | None = None,
         seed: int | None = None,
         output_type: OutputType = "pil",
@@ -97,7 +97,7 @@ class RINPipeline(DiffusionPipeline):
                 a model with condition pictures.
             batch_size: how many pictures; if None, as many as there are classes, prompts, images or generators, or 1.
             num_inference_steps: as many as the model was saved with if None.
-            guidance_scale: from 1, which is none, on: the `guidance` of rin is less by 1.
+            guidance_scale: from 1, which is none, on: the `guidance` of rin is less by 1; the model's own if None.
             generator: what the seeds of the pictures are drawn from, one for all or one each; PyTorch's own if None.
             seed: of the pictures instead, from 0 to below 2**31: they are those that `trained.sample(seed=seed)` draws.
             output_type: see `OutputType`.
@@ -190,12 +190,14 @@ def pipeline_of(trained: TrainedModel) -> RINPipeline:
     return RINPipeline(denoiser.eval(), scheduler, names or None)
 
 
-def _guidance(scale: object, is_conditioned: bool, has_gone_without: bool) -> float:
-    """Guidance as rin has it: 0 is none.
+def _guidance(scale: object, is_conditioned: bool, has_gone_without: bool) -> float | None:
+    """Guidance as rin has it: 0 is none; None is the model's own.
 
     Raises:
         RinError: it is no number from 1 on, or the model or the request has nothing to be guided by.
     """
+    if scale is None:
+        return None
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not (1 <= scale < math.inf):
         raise RinError(f"guidance_scale {scale!r}: take a number from 1, which is none, on")
     if scale > 1 and not has_gone_without:

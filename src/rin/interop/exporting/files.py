@@ -201,6 +201,8 @@ def _for_samplers(
         "normalise_input": process.normalise_input,
         "label_drop_rate": process.label_drop_rate,
         "guidance_latents": process.guidance_latents,
+        "guidance": process.guidance,
+        "guidance_interval": process.guidance_interval,
         "schedule": process.sampling_schedule,
         "sampler": process.sampler if process.sampler in _SAMPLER_RULES else _SAMPLER_RULES[0],
         "num_steps": process.num_steps,

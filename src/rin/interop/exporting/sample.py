@@ -38,8 +38,14 @@ def gamma_of(t: Any, schedule: str) -> Any:
     return np.clip((curve[:-2] - curve[-1]) / (curve[-2] - curve[-1]), 1e-9, 1)
 
 
-def draw(network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_steps: int, guidance: float = 0) -> Any:
-    """Samples in [-1, 1] out of noise x. The condition, and what says nothing, are inputs of the network by name."""
+def draw(
+    network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_steps: int, guidance: float = 0,
+    interval: tuple[float, float] | None = None,
+) -> Any:  # fmt: skip
+    """Samples in [-1, 1] out of noise x. The condition, and what says nothing, are inputs of the network by name.
+
+    Guidance is for steps that begin at a noise level sigma above the first number of the interval, up to the second.
+    """
     gammas = gamma_of((1 - np.arange(num_steps + 1) / num_steps).astype(np.float32), config["schedule"])
     half_log_snr = np.log(gammas[:-1] / (1.0 - gammas[:-1].astype(float))) / 2
     latents = latents_without = np.zeros((len(x), *config["latents"]), np.float32)
@@ -49,7 +55,8 @@ def draw(network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_st
         deviation = x.std(axis=tuple(range(1, x.ndim)), keepdims=True) if config["normalise_input"] else 1
         inputs = {"x": x / deviation, "gamma": np.full(len(x), gamma), "latents_prev": latents}
         prediction, latents = network.run(None, inputs | condition)
-        if guidance:  # away from what it predicts without the condition
+        is_inside = interval is None or interval[0] < noise / signal <= interval[1]
+        if guidance and is_inside:  # away from what it predicts without the condition
             if config["guidance_latents"] == "own":
                 inputs["latents_prev"] = latents_without
             without, latents_without = network.run(None, inputs | nothing)
@@ -90,7 +97,7 @@ def main() -> None:
     parser.add_argument("--context", help=".npy in [-1, 1], one or one a sample: frames to go on from, a picture")
     parser.add_argument("--num", type=int, help="samples")
     parser.add_argument("--steps", type=int, help="of sampling; the model's own if absent")
-    parser.add_argument("--guidance", type=float, default=0.0, help="0 is none")
+    parser.add_argument("--guidance", type=float, help="0 is none; the model's own if absent, and a class is given")
     parser.add_argument("--seed", type=int, default=0, help="of numpy's noise")
     parser.add_argument("--noise", help=".npy of noise to start from instead (b ...)")
     parser.add_argument("--out", type=Path, default=Path("samples.png"), help=".png (images, clips) or .npy")
@@ -112,7 +119,11 @@ def main() -> None:
     if length:
         condition["texts"] = np.tile(np.frombuffer(text.ljust(length, b"\0"), np.uint8), (len(x), 1))
         nothing["texts"] = np.zeros_like(condition["texts"])
-    if nothing and not config["label_drop_rate"] and (chosen.guidance or not (chosen.classes or text)):
+    guidance, interval = chosen.guidance, None
+    if guidance is None:  # the model's own, of what is asked for by class or caption
+        guidance = config["guidance"] if chosen.classes or text else 0.0
+        interval = config["guidance_interval"]
+    if nothing and not config["label_drop_rate"] and (guidance or not (chosen.classes or text)):
         parser.error("this model was always given a class or a caption in training: give one, and leave out guidance")
     if bool(chosen.context) != bool(config["context"]):
         parser.error(f"what this model is given to go on from: {config['context'] or 'nothing'}; --context has it")
@@ -121,7 +132,8 @@ def main() -> None:
         condition["context"] = nothing["context"] = context.astype(np.float32)
     if len(config["shape"]) < 3 and chosen.out.suffix != ".npy":
         parser.error("this model draws no pictures: give --out samples.npy")
-    samples = draw(onnxruntime.InferenceSession(chosen.model), config, x, condition, nothing, steps, chosen.guidance)
+    network = onnxruntime.InferenceSession(chosen.model)
+    samples = draw(network, config, x, condition, nothing, steps, guidance, interval)
     save(samples, chosen.out, config["values"])
 
 
