@@ -163,8 +163,9 @@ def test_a_path_that_cannot_be(tmp_path, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--num", "ten"], "--num: 'ten' is no INT; "),
-        (["--guidance-interval", "a", "3"], "--guidance-interval: 'a', '3' is no FLOAT FLOAT; "),
+        (["--num", "ten"], "--num: no whole number: 'ten'; "),
+        (["--guidance-interval", "3"], "--guidance-interval: no two numbers: '3'; "),
+        (["--guidance-interval", "a", "3"], "--guidance-interval: no two numbers: 'a', '3'; "),
         (["--guidance", "high"], "--guidance: no number: 'high'; "),
         (["--seed", "2.5"], "--seed: no whole number: '2.5'; "),
         (["--sampler", "dpm"], "one of ('ddim', 'ddpm', 'ddpm-small', 'dpmpp-2m', 'heun'); "),
