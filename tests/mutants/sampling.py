@@ -97,11 +97,11 @@ MUTANTS = [
         (samplers("test_guidance_is_for_its_interval_alone_and_costs_nothing_elsewhere"),),
     ),
     Mutant(
-        "guidance-asked-for-in-the-models-interval",
+        "guidance-asked-for-at-all-levels",
         GUIDANCE,
-        "        return asked, interval\n",
-        "        return asked, config.guidance_interval if interval is None else interval\n",
-        "the model's interval belongs to its own strength",
+        "        return strength, interval\n",
+        "        return strength, options.get('guidance_interval')\n",
+        "a strength that is asked for is for the model's own noise levels",
         (diffusion("test_what_nobody_asks_for_is_guided_as_the_model_has_it"),),
     ),
     # From given data

@@ -93,7 +93,6 @@ def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choic
     """What a person has chosen, from the values of `Controls`; what is nothing to this model is left out."""
     given = Controls(*values)
     is_asked_for = not opened.kind.has_captions or bool((given.prompt or "").strip())
-    guidance = (given.guidance or 0.0) if is_asked_for else 0.0
     return Choices(
         classes=tuple(classes),
         prompt=given.prompt or "",
@@ -102,8 +101,7 @@ def choices(opened: Opened, classes: list[int], num: int, *values: Any) -> Choic
         seed=given.seed or 0,
         sampler=given.sampler,
         num_steps=given.num_steps,
-        guidance=guidance,
-        guidance_interval=opened.own.guidance_interval if guidance else None,
+        guidance=(given.guidance or 0.0) if is_asked_for else 0.0,
         num_latents=int(given.num_latents) if opened.is_elastic else None,
         average=given.average if len(opened.averages) > 1 else None,
     )

@@ -50,9 +50,6 @@ class Choices:
     guidance: float = 0.0
     """See `rin.diffusion.options.SampleOptions`."""
 
-    guidance_interval: tuple[float, float] | None = None
-    """All noise levels if None."""
-
     num_latents: int | None = None
     """Of an elastic network; all if None."""
 
@@ -64,7 +61,7 @@ class Choices:
         """The same as `TrainedModel.sample` takes it, of those that `rin.routing` takes too."""
         return {
             "seed": self.seed, "sampler": self.sampler, "num_steps": self.num_steps, "guidance": self.guidance,
-            "guidance_interval": self.guidance_interval, "num_latents": self.num_latents,
+            "num_latents": self.num_latents,
         } | ({} if self.condition is None else {"condition": self.condition})  # fmt: skip
 
     def labels(self, opened: Opened, num: int) -> list[int] | str | None:

@@ -49,8 +49,8 @@ class SamplingArguments:
     """Guide by the same model with so few latents, in place of the model without the label: any elastic model."""
 
     guidance_interval: tuple[float, float] | None = None
-    """Guidance only at noise levels sigma = sqrt((1 - gamma) / gamma) between these two, as in 0.3 3; at all if
-    absent, or at the model's own if guidance is absent too."""
+    """Guidance only at noise levels sigma = sqrt((1 - gamma) / gamma) between these two, as in 0.3 3; 0 inf for
+    all; the model's own if absent."""
 
     consistent: bool = False
     """Of a model that draws from a smaller picture: the mean over each box of pixels is what the picture tells."""

@@ -129,7 +129,8 @@ def _within(budget: float, chosen: SampleArguments, trained: TrainedModel) -> Sa
             raise RinError(f"--budget chooses --{name.replace('_', '-')}: give one of them")
     way = best_within(model_folder(chosen.run) / SWEEP, trained, budget, chosen.sampling.guidance)
     LOGGER.info("%s, %d steps", way.words, way.num_steps)
-    return replace(chosen.sampling, **{name: getattr(way, name) for name in ("guidance", *CHOSEN)})
+    options = way.options | {"num_latents": way.num_latents}  # in words, as they are asked for
+    return replace(chosen.sampling, **{name: options[name] for name in ("guidance", *CHOSEN)})
 
 
 def _num_frames(chosen: SampleArguments, kind: Kind) -> int:

@@ -14,6 +14,7 @@ from rin.core.files import check_writable_file
 from rin.core.launch import processes
 from rin.core.names import printable
 from rin.diffusion import SamplerName
+from rin.diffusion.samplers import is_everywhere
 from rin.evaluation.asked import asked_for
 from rin.evaluation.features import feature_network
 from rin.evaluation.images import drawn_samples, measure_samples, measuring_protocol, patch_size_of, reference_of
@@ -59,7 +60,7 @@ class SweepArguments:
     """Strengths of guidance, 0 is none; the model's own if absent."""
 
     guidance_intervals: tuple[str, ...] = ()
-    """The noise that guidance is for, as in 0.3,3 or all; all if absent, or the model's own if --guidances is, too."""
+    """The noise that guidance is for, as in 0.3,3 or all; the model's own if absent."""
 
     num_latents: tuple[str, ...] = ()
     """Latents, of an elastic model: as in 16 64 0.5:16,1:64; all if absent."""
@@ -156,8 +157,7 @@ def _ways(chosen: SweepArguments, trained: TrainedModel) -> list[Way]:
         chosen.num_steps or (config.num_steps,),
         chosen.schedules or (config.sampling_schedule,),
         chosen.guidances or (config.guidance,),
-        [_interval(text) for text in chosen.guidance_intervals]
-        or [None if chosen.guidances else config.guidance_interval],
+        [_interval(text) for text in chosen.guidance_intervals] or [config.guidance_interval],
         chosen.num_latents or (None,),
         chosen.num_guide_latents or (None,),
         chosen.average_decays or (None,),
@@ -172,4 +172,4 @@ def _interval(text: str) -> tuple[float, float] | None:
         low, high = (float(number) for number in text.split(","))
     except ValueError:
         raise RinError(f"--guidance-intervals {text}: write two numbers, as in 0.3,3, or all") from None
-    return low, high
+    return None if is_everywhere((low, high)) else (low, high)

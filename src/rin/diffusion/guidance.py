@@ -15,7 +15,7 @@ from rin.diffusion.given import Given
 from rin.diffusion.latent_counts import latents_at
 from rin.diffusion.options import SamplingOptions
 from rin.diffusion.parametrisation import Estimate, eps_from_x, estimate, in_float32, network_input
-from rin.diffusion.samplers import Carried, Level, check_guides, guidance_of_steps
+from rin.diffusion.samplers import Carried, Level, check_guides, guidance_of_steps, is_everywhere
 
 
 class Passes(NamedTuple):
@@ -38,24 +38,24 @@ class Passes(NamedTuple):
 def guidance_of(
     config: DiffusionConfig, options: Mapping[str, Any], is_labelled: bool
 ) -> tuple[float, tuple[float, float] | None]:
-    """The strength of guidance and the noise levels that it is for: as asked, or the configuration's own.
-
-    The configuration's interval belongs to its strength: another strength that is asked for is for all noise levels,
-    but for an interval that is asked for too.
+    """The strength of guidance and the noise levels that it is for: each as asked, or else the configuration's own.
 
     Args:
         config: of the diffusion.
         options: see `SampleOptions`.
         is_labelled: whether the samples have labels or embeddings: without them a model does not guide of its own, nor
             to noise (DDIM inversion) and back.
+
+    Returns:
+        The strength, 0 for none, and the interval of sigma; None for all noise levels.
     """
-    asked, interval = options.get("guidance"), options.get("guidance_interval")
-    if asked is not None:
-        return asked, interval
+    interval = config.guidance_interval if (asked := options.get("guidance_interval")) is None else asked
+    interval = None if interval is None or is_everywhere(interval) else interval
+    if (strength := options.get("guidance")) is not None:
+        return strength, interval
     given: Given | None = options.get("given")
     is_inverted = given is not None and (given.to_noise or given.x_0 is None)  # guided, noise leads back to no picture
-    own = config.guidance if is_labelled and not is_inverted else 0.0
-    return own, config.guidance_interval if own and interval is None else interval
+    return (config.guidance if is_labelled and not is_inverted else 0.0), interval
 
 
 def passes_of_steps(
@@ -71,7 +71,8 @@ def passes_of_steps(
         RinError: guidance is asked for, and no step begins in its interval.
     """
     guidance, interval = guidance_of(config, options, condition is not None and condition.is_labelled)
-    if guidance and options.get("guidance_interval") is not None:  # the model's own may miss the steps of an edit
+    is_asked_for = options.get("guidance") is not None or options.get("guidance_interval") is not None
+    if guidance and is_asked_for:  # what is the model's own may miss the steps of an edit
         check_guides(levels, interval)
     guidances = guidance_of_steps(levels, guidance, interval)
     num_guide_latents = options.get("num_guide_latents")

@@ -40,8 +40,7 @@ class SampleOptions(TypedDict, total=False):
 
     guidance_interval: tuple[float, float] | None
     """Guidance only in steps that begin at a noise level sigma = sqrt((1 - gamma) / gamma) above the first number and
-    up to the second; the others cost half (Kynkäänniemi et al., 2024, arXiv 2404.07724). None is all steps, or
-    the configuration's if `guidance` is None too."""
+    up to the second; the others cost half (Kynkäänniemi et al., 2024, arXiv 2404.07724). (0, inf) is all steps."""
 
     consistent: bool
     """Of a model that draws from a smaller picture: after each estimate of clean data have it agree with that, so that

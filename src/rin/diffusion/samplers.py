@@ -26,6 +26,9 @@ log-snr it is short enough not to count. heun evaluates the network twice a step
 
 SAMPLERS: tuple[str, ...] = get_args(SamplerName)
 
+EVERYWHERE = (0.0, math.inf)
+"""The interval of all noise levels."""
+
 Level = Float[Tensor, ""]
 """gamma of the whole batch at a step."""
 
@@ -198,11 +201,18 @@ def check_interval(name: str, interval: Any) -> None:
     """Refuses what is no interval of noise levels.
 
     Raises:
-        RinError: it is not two numbers, 0 <= low < high; `name` is how a person gave it.
+        RinError: it is not two numbers, 0 <= low < high, finite ones or 0 and infinity; `name` is how a person gave it.
     """
     is_pair = isinstance(interval, tuple | list) and [isinstance(end, numbers.Real) for end in interval] == [True] * 2
-    if not is_pair or not 0 <= interval[0] < interval[1]:
-        raise RinError(f"{name} {interval!r}: take two numbers, 0 <= low < high, the noise's sigma")
+    if not is_pair or not (0 <= interval[0] < interval[1] < math.inf or is_everywhere(interval)):
+        raise RinError(
+            f"{name} {interval!r}: take two numbers, 0 <= low < high, the noise's sigma; 0 and inf are all levels"
+        )
+
+
+def is_everywhere(interval: Sequence[float]) -> bool:
+    """Whether an interval has all noise levels."""
+    return tuple(interval) == EVERYWHERE
 
 
 def check_guides(levels: Float[Tensor, "num_steps 3"], interval: tuple[float, float] | None) -> None:

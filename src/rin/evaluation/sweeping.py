@@ -16,7 +16,7 @@ from rin.costs.operations import cost
 from rin.diffusion import SamplerName
 from rin.diffusion.checks import check_options
 from rin.diffusion.latent_counts import parse_num_latents
-from rin.diffusion.samplers import evaluations
+from rin.diffusion.samplers import EVERYWHERE, evaluations
 from rin.model_files import weights_digest
 from rin.nn import RINConfig
 from rin.trained_model import TrainedModel
@@ -35,7 +35,7 @@ class Way:
     guidance: float = 0.0
 
     guidance_interval: tuple[float, float] | None = None
-    """None also where there is no guidance, so that no way is there twice."""
+    """None is all noise levels, and also where there is no guidance, so that no way is there twice."""
 
     num_latents: str | None = None
     """As on the command line: 16, or 0.5:16,1:128; None is all."""
@@ -50,6 +50,8 @@ class Way:
     def options(self) -> dict[str, Any]:
         """The same as `TrainedModel.sample` takes it."""
         options = {**asdict(self), "num_latents": parse_num_latents(self.num_latents)}
+        if self.guidance and self.guidance_interval is None:  # and not the model's own
+            options["guidance_interval"] = EVERYWHERE
         del options["average_decay"]
         return options
 

@@ -668,7 +668,9 @@ def guided_steps(condition=LABELLED, config=OWN, **options):
         ({}, [0, 0, 2, 0]),
         ({"guidance": None, "guidance_interval": None}, [0, 0, 2, 0]),
         ({"guidance_interval": (0.8, 2.0)}, [0, 2, 2, 0]),
-        ({"guidance": 1.0}, [1, 1, 1, 1]),  # the model's interval belongs to its strength
+        ({"guidance": 1.0}, [0, 0, 1, 0]),
+        ({"guidance": 1.0, "guidance_interval": (0.0, math.inf)}, [1, 1, 1, 1]),
+        ({"guidance_interval": (0.0, math.inf)}, [2, 2, 2, 2]),
         ({"guidance": 1.0, "guidance_interval": (0.5, 0.8)}, [0, 0, 0, 1]),
         ({"guidance": 0.0}, [0, 0, 0, 0]),
         ({"condition": Condition()}, [0, 0, 0, 0]),
@@ -690,6 +692,7 @@ def test_what_nobody_asks_for_is_guided_as_the_model_has_it(options, expected):
         ({"guidance": 0.0, "guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing without guidance"),
         ({"condition": None, "guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing without guidance"),
         ({"guidance_interval": (5.0, 6.0)}, "would guide none of the 4 steps"),
+        ({"guidance": 1.0, "given": Given(t=0.3, x_0=torch.zeros(2, 1, 2, 2))}, "0.8 to 1.5 would guide none of the 4"),
     ],
     ids=repr,
 )
@@ -701,7 +704,7 @@ def test_an_interval_that_guides_nothing_is_refused(options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"guidance": 1.0}, "diffusion.guidance 1.0 needs diffusion.label_drop_rate"),
+        ({"guidance": 1.0}, "diffusion.guidance 1.0 needs a diffusion.label_drop_rate"),
         ({"guidance_interval": (2.0, 1.0)}, r"diffusion.guidance_interval \(2.0, 1.0\): take two numbers, 0 <= low"),
         ({"guidance": math.nan}, "diffusion.guidance nan"),
     ],

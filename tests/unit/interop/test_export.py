@@ -3,6 +3,7 @@
 import copy
 import importlib
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -221,7 +222,8 @@ def test_the_sampler_is_a_program_that_needs_no_torch(exported, tmp_path):
     assert done.returncode == 0, done.stderr
     of_its_own = np.load(tmp_path / "own.npy")
     assert np.abs(of_its_own - one.drawn(one.ours).numpy()).max() <= ROUNDING
-    assert np.abs(of_its_own - one.drawn(one.ours, guidance=2.5).numpy()).max() > ROUNDING
+    for others in ({"guidance": 0.0}, {"guidance_interval": (0.0, math.inf)}):
+        assert np.abs(of_its_own - one.drawn(one.ours, **others).numpy()).max() > ROUNDING
 
 
 def test_its_command_line_takes_frames_captions_and_names(exported, tmp_path, monkeypatch):

@@ -38,16 +38,11 @@ def gamma_of(t: Any, schedule: str) -> Any:
     return np.clip((curve[:-2] - curve[-1]) / (curve[-2] - curve[-1]), 1e-9, 1)
 
 
-def draw(
-    network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_steps: int, guidance: float = 0,
-    interval: tuple[float, float] | None = None,
-) -> Any:  # fmt: skip
-    """Samples in [-1, 1] out of noise x. The condition, and what says nothing, are inputs of the network by name.
-
-    Guidance is for steps that begin at a noise level sigma above the first number of the interval, up to the second.
-    """
+def draw(network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_steps: int, guidance: float = 0) -> Any:
+    """Samples in [-1, 1] out of noise x. The condition, and what says nothing, are inputs of the network by name."""
     gammas = gamma_of((1 - np.arange(num_steps + 1) / num_steps).astype(np.float32), config["schedule"])
     half_log_snr = np.log(gammas[:-1] / (1.0 - gammas[:-1].astype(float))) / 2
+    interval = config["guidance_interval"]  # of the noise level sigma where a step begins
     latents = latents_without = np.zeros((len(x), *config["latents"]), np.float32)
     x_0, scale = x, np.float32(config["input_scale"])
     for step, (gamma, gamma_next) in enumerate(pairwise(gammas)):
@@ -119,10 +114,9 @@ def main() -> None:
     if length:
         condition["texts"] = np.tile(np.frombuffer(text.ljust(length, b"\0"), np.uint8), (len(x), 1))
         nothing["texts"] = np.zeros_like(condition["texts"])
-    guidance, interval = chosen.guidance, None
+    guidance = chosen.guidance
     if guidance is None:  # the model's own, of what is asked for by class or caption
         guidance = config["guidance"] if chosen.classes or text else 0.0
-        interval = config["guidance_interval"]
     if nothing and not config["label_drop_rate"] and (guidance or not (chosen.classes or text)):
         parser.error("this model was always given a class or a caption in training: give one, and leave out guidance")
     if bool(chosen.context) != bool(config["context"]):
@@ -132,8 +126,7 @@ def main() -> None:
         condition["context"] = nothing["context"] = context.astype(np.float32)
     if len(config["shape"]) < 3 and chosen.out.suffix != ".npy":
         parser.error("this model draws no pictures: give --out samples.npy")
-    network = onnxruntime.InferenceSession(chosen.model)
-    samples = draw(network, config, x, condition, nothing, steps, guidance, interval)
+    samples = draw(onnxruntime.InferenceSession(chosen.model), config, x, condition, nothing, steps, guidance)
     save(samples, chosen.out, config["values"])
 
 
