@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rin import Diffusion
+from rin import Diffusion, DiffusionConfig
 from rin import load as rin_load
 from rin.cli import main
 from rin.costs.operations import cost
-from rin.diffusion.samplers import evaluations
+from rin.diffusion.samplers import EVERYWHERE, evaluations
+from rin.evaluation.images import sampling_protocol
 from rin.evaluation.sweeping import Way, measured_rows, ways
 from rin.model_files import weights_digest
 from rin.sharing.measured import what_was_measured
 from tests.end_to_end.commands import TINY, assert_one_line, rin
 from tests.end_to_end.test_evaluate import network, run  # noqa: F401
+from tests.unit.models import moved, small, trained
 
 
 def sweep(*arguments):
@@ -171,6 +173,19 @@ def test_what_was_measured_with_other_latents_of_guidance_is_another_way(elastic
         trained.diffusion = Diffusion(replace(trained.diffusion.config, guidance_latents=latents))
         assert [row["frechet_distance"] for row in measured_rows(file, trained, 1.0)] == [distance]
     assert measured_rows(file, trained, 0.0) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "guidance", "interval"),
+    [({}, 2.0, [0.3, 3.0]), ({"guidance": 0.0}, 0.0, None), ({"guidance": 1.0}, 1.0, [0.3, 3.0]),
+     ({"guidance_interval": EVERYWHERE}, 2.0, None),
+     (Way(sampler="ddim", num_steps=2, schedule="cosine", guidance=1.0).options, 1.0, None)],
+    ids=repr,
+)  # fmt: skip
+def test_results_tell_how_samples_were_guided_also_if_the_model_chose(options, guidance, interval):
+    own = DiffusionConfig(label_drop_rate=0.1, guidance=2.0, guidance_interval=(0.3, 3.0))
+    told = sampling_protocol(trained(moved(small()), own), options)
+    assert (told["guidance"], told.get("guidance_interval")) == (guidance, interval)
 
 
 def test_a_card_lists_guided_ways_of_the_latents_that_were_measured_last_alone(tmp_path):

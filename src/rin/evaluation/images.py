@@ -120,7 +120,7 @@ def sampling_protocol(trained: TrainedModel, options: Mapping[str, Any]) -> dict
         "schedule": options.get("schedule") or config.sampling_schedule,
         "guidance": guidance,
         **({"guidance_latents": "own"} if guidance and config.guidance_latents == "own" else {}),
-        **({"guidance_interval": list(interval)} if interval else {}),
+        **({"guidance_interval": list(interval)} if guidance and interval else {}),
         **{name: options[name] for name in ("num_latents", "num_guide_latents") if options.get(name) is not None},
         **({"consistent": True} if options.get("consistent") else {}),
         "network": "bfloat16" if bfloat16 else "float32",
