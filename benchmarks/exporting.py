@@ -16,6 +16,7 @@ import onnxruntime
 import torch
 
 import rin
+from rin.diffusion.samplers import EVERYWHERE
 from rin.interop.exporting import sample
 from rin.model_files import models_that_come_along
 
@@ -44,18 +45,19 @@ def measure(
     noise = torch.randn(num, *trained.kind.shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(num) % trained.kind.num_classes
     condition = trained.kind.condition(labels)
+    everywhere = config | {"guidance_interval": None}
     given, nothing = {"labels": labels.numpy()}, {"labels": np.full(num, -1)}
 
     def ours(bfloat16: bool) -> np.ndarray:
         return trained.diffusion.sample(
             trained.model, noise.shape, condition, noise=[noise], num_steps=STEPS, sampler=config["sampler"],
-            guidance=GUIDANCE, bfloat16=bfloat16,
+            guidance=GUIDANCE, guidance_interval=EVERYWHERE, bfloat16=bfloat16,
         ).numpy()  # fmt: skip
 
     ways: dict[str, Callable[[], np.ndarray]] = {
         "float32": lambda: ours(False),
         "bfloat16": lambda: ours(True),
-        "onnxruntime": lambda: sample.draw(network, config, noise.numpy(), given, nothing, STEPS, GUIDANCE),
+        "onnxruntime": lambda: sample.draw(network, everywhere, noise.numpy(), given, nothing, STEPS, GUIDANCE),
     }
     drawn = {way: draw() for way, draw in ways.items()}
     seconds = {way: list[float]() for way in ways}

@@ -46,9 +46,11 @@ class Model:
     picture: str
     sampling: tuple[str, ...]
     guidance: float = 0.0
-    """How the kept model guides of its own, and at which noise levels: as it draws best, of what was tried."""
+    """Of the kept model's samples, where none is asked for: what drew best of what was tried."""
 
     guidance_interval: tuple[float, float] | None = None
+    """Noise levels sigma of that; all if None."""
+
     evaluation: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
     """What further runs are trained as, otherwise than the preset."""

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rin import Diffusion, DiffusionConfig
+from rin import Diffusion, DiffusionConfig, RinError
 from rin import load as rin_load
 from rin.cli import main
 from rin.costs.operations import cost
 from rin.diffusion.samplers import EVERYWHERE, evaluations
 from rin.evaluation.images import sampling_protocol
-from rin.evaluation.sweeping import Way, measured_rows, ways
+from rin.evaluation.sweeping import Way, best_within, measured_rows, ways
 from rin.model_files import weights_digest
 from rin.sharing.measured import what_was_measured
 from tests.end_to_end.commands import TINY, assert_one_line, rin
@@ -80,6 +80,8 @@ def test_of_other_numbers_or_weights_nothing_is_known(run, network, tmp_path):  
         (("--guidance-intervals", "3"), "write two numbers, as in 0.3,3, or all"),
         (("--guidance-intervals", "3,1", "--guidances", "1"), "guidance_interval"),
         (("--guidance-intervals", "all", "20,30", "--guidances", "1"), "would guide none of the"),
+        (("--guidance-intervals", "0.3,3"), "--guidance-intervals does nothing without guidance: give --guidances too"),
+        (("--num-guide-latents", "4"), "--num-guide-latents does nothing without guidance"),
         (("--schedules", "cosin"), "did you mean 'cosine'"),
         (("--num-steps", "0"), "take a whole number"),
         (("--samplers", "ddmp"), "--samplers"),
@@ -173,6 +175,18 @@ def test_what_was_measured_with_other_latents_of_guidance_is_another_way(elastic
         trained.diffusion = Diffusion(replace(trained.diffusion.config, guidance_latents=latents))
         assert [row["frechet_distance"] for row in measured_rows(file, trained, 1.0)] == [distance]
     assert measured_rows(file, trained, 0.0) == []
+
+
+def test_a_budget_names_strengths_of_guidance_that_it_would_take(elastic, tmp_path):
+    trained, file = rin_load(elastic), tmp_path / "sweep.jsonl"
+    digest = {"weights_sha256": weights_digest(trained.model)}
+    for guidance, samples in ((1.0, {"num": 12}), (2.0, {"num": 4}), (3.0, {"num": 12, "guidance_latents": "own"})):
+        row = {"way": {"guidance": guidance}, "frechet_distance": 1.0, "protocol": {"samples": digest | samples}}
+        with file.open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
+    trained.diffusion = Diffusion(replace(trained.diffusion.config, guidance_latents="own"))
+    with pytest.raises(RinError, match=r"there are none \(measured: --guidance 3\); measure more"):
+        best_within(file, trained, 0.5, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,9 @@ def controls(gr: Any, opened: Opened) -> Controls:
     sampler = gr.Dropdown(samplers, value=own.sampler, label="Sampler")
     is_guided = bool(own.label_drop_rate and kind.is_labelled)
     interval = "" if own.guidance_interval is None else ", at sigma {:g} to {:g}".format(*own.guidance_interval)
+    strength = (own.guidance or 1.0) if is_guided else 0.0
     guidance = gr.Slider(
-        0, _MOST_GUIDANCE, own.guidance or float(is_guided), step=0.1, label=f"Guidance{interval}", visible=is_guided
+        0, max(_MOST_GUIDANCE, strength), strength, step=0.1, label=f"Guidance{interval}", visible=is_guided
     )
     least, most = config.num_latents_min if opened.is_elastic else 0, config.num_latents
     num_latents = gr.Slider(least, most, most, step=1, label="Latents", visible=opened.is_elastic)

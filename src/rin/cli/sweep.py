@@ -152,12 +152,17 @@ def _ways(chosen: SweepArguments, trained: TrainedModel) -> list[Way]:
             "rin sweep draws from no picture, as this model does: rin evaluate measures it, one way at a time"
         )
     config = trained.diffusion.config
+    guidances = chosen.guidances or (config.guidance,)
+    intervals = [_interval(text) for text in chosen.guidance_intervals]
+    for name in ("guidance_intervals", "num_guide_latents"):
+        if getattr(chosen, name) and not any(guidances):
+            raise RinError(f"--{name.replace('_', '-')} does nothing without guidance: give --guidances too")
     return ways(
         chosen.samplers or (config.sampler,),
         chosen.num_steps or (config.num_steps,),
         chosen.schedules or (config.sampling_schedule,),
-        chosen.guidances or (config.guidance,),
-        [_interval(text) for text in chosen.guidance_intervals] or [config.guidance_interval],
+        guidances,
+        intervals or [config.guidance_interval],
         chosen.num_latents or (None,),
         chosen.num_guide_latents or (None,),
         chosen.average_decays or (None,),

@@ -15,7 +15,7 @@ from rin.diffusion.given import Given
 from rin.diffusion.latent_counts import latents_at
 from rin.diffusion.options import SamplingOptions
 from rin.diffusion.parametrisation import Estimate, eps_from_x, estimate, in_float32, network_input
-from rin.diffusion.samplers import Carried, Level, check_guides, guidance_of_steps, is_everywhere
+from rin.diffusion.samplers import Carried, Level, check_some_step_is_guided, guidance_of_steps, is_everywhere
 
 
 class Passes(NamedTuple):
@@ -43,8 +43,8 @@ def guidance_of(
     Args:
         config: of the diffusion.
         options: see `SampleOptions`.
-        is_labelled: whether the samples have labels or embeddings: without them a model does not guide of its own, nor
-            to noise (DDIM inversion) and back.
+        is_labelled: whether the samples have labels or embeddings. Without them the configuration's strength is not
+            used, nor in DDIM inversion and for noise that is given, which is to lead back to its picture.
 
     Returns:
         The strength, 0 for none, and the interval of sigma; None for all noise levels.
@@ -73,7 +73,7 @@ def passes_of_steps(
     guidance, interval = guidance_of(config, options, condition is not None and condition.is_labelled)
     is_asked_for = options.get("guidance") is not None or options.get("guidance_interval") is not None
     if guidance and is_asked_for:  # what is the model's own may miss the steps of an edit
-        check_guides(levels, interval)
+        check_some_step_is_guided(levels, interval)
     guidances = guidance_of_steps(levels, guidance, interval)
     num_guide_latents = options.get("num_guide_latents")
     return [

@@ -215,7 +215,7 @@ def is_everywhere(interval: Sequence[float]) -> bool:
     return tuple(interval) == EVERYWHERE
 
 
-def check_guides(levels: Float[Tensor, "num_steps 3"], interval: tuple[float, float] | None) -> None:
+def check_some_step_is_guided(levels: Float[Tensor, "num_steps 3"], interval: tuple[float, float] | None) -> None:
     """Refuses an interval of guidance that would guide nothing.
 
     Raises:
@@ -256,7 +256,7 @@ def evaluations(
     found = list[int | None]()
     levels = noise_levels(parse_schedule(schedule), num_steps, 0.0)
     if guidance:
-        check_guides(levels, interval)
+        check_some_step_is_guided(levels, interval)
     for step, guided in enumerate(guidance_of_steps(levels, guidance, interval)):
         looks = 2 if sampler == "heun" and step < num_steps - 1 else 1
         count = latents_at(num_latents, step_times(step, num_steps, 0.0)[0])

@@ -182,13 +182,14 @@ CHOSEN = ("sampler", "num_steps", "schedule", "guidance_interval", "num_latents"
 
 
 def best_within(path: Path, trained: TrainedModel, budget: float, guidance: float | None) -> Way:
-    """The measured way of the least Frechet distance within a share of the operations of the model's own way.
+    """The measured way of the least Frechet distance within a share of the operations of the model's own steps.
 
     Of the ways that were measured of these weights, those on the most samples are compared.
 
     Args:
         path: the file of a sweep.
-        trained: the model; its own sampler and steps, with all its latents, make the whole.
+        trained: the model; its own sampler and steps, with all its latents and guided at all noise levels, make the
+            whole.
         budget: the share, above 0.
         guidance: of the ways to choose from, and of the whole; the model's own if None.
 
@@ -205,8 +206,9 @@ def best_within(path: Path, trained: TrainedModel, budget: float, guidance: floa
     fitting = [row for share, row in shares if share <= budget]
     if not fitting:
         cheapest = f"the cheapest takes {min(share for share, _ in shares):.2g}" if shares else "there are none"
-        others = sorted({row["way"]["guidance"] for row in _rows_of_weights(path, trained)} - {guidance})
-        there = f" (measured: --guidance {' or '.join(f'{other:g}' for other in others)})" if others else ""
+        strengths = sorted({row["way"]["guidance"] for row in Sweep(path).rows} - {guidance})
+        others = [f"{strength:g}" for strength in strengths if measured_rows(path, trained, strength)]
+        there = f" (measured: --guidance {' or '.join(others)})" if others else ""
         raise RinError(
             f"--budget {budget:g}: of the ways to sample this model with guidance {guidance:g} in {path} {cheapest}"
             f"{there}; measure more: rin sweep RUN --features ... --num-latents ... --num-steps ..."
@@ -234,15 +236,12 @@ def measured_rows(path: Path, trained: TrainedModel, guidance: float) -> list[di
     Raises:
         RinError: the file is none of a sweep.
     """
-    rows, latents = _rows_of_weights(path, trained), trained.diffusion.config.guidance_latents if guidance else "shared"
+    digest = weights_digest(trained.model)
+    rows = [row for row in Sweep(path).rows if row["protocol"]["samples"].get("weights_sha256") == digest]
+    latents = trained.diffusion.config.guidance_latents if guidance else "shared"
     rows = [row for row in rows if row["protocol"]["samples"].get("guidance_latents", "shared") == latents]
     most = max((row["protocol"]["samples"]["num"] for row in rows), default=0)
     return [row for row in rows if row["protocol"]["samples"]["num"] == most and row["way"]["guidance"] == guidance]
-
-
-def _rows_of_weights(path: Path, trained: TrainedModel) -> list[dict[str, Any]]:
-    digest = weights_digest(trained.model)
-    return [row for row in Sweep(path).rows if row["protocol"]["samples"].get("weights_sha256") == digest]
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:

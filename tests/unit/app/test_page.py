@@ -127,6 +127,16 @@ def test_the_page_begins_with_the_models_own_guidance(tmp_path):
     assert not torch.equal(own, none)
 
 
+@pytest.mark.parametrize(
+    ("kind", "own", "expected"),
+    [("pictures", 12.0, (12.0, 12.0)), ("pictures", 0.0, (1.0, 10.0)), ("sets", 2.0, (0.0, 10.0))],
+)
+def test_the_strength_to_begin_with_is_one_that_can_be_drawn_with(kind, own, expected, tmp_path):
+    blocks = made(opened(tmp_path, kind, guidance=own)).blocks.values()
+    sliders = [block for block in blocks if getattr(block, "label", None) == "Guidance"]
+    assert {(slider.value, slider.maximum) for slider in sliders} == {expected}
+
+
 def test_without_a_prompt_there_is_nothing_to_guide_by(tmp_path):
     model, who = opened(tmp_path, "captions"), gradio("for a test").Request(session_hash="one")
     draw = event(made(model), "draw")

@@ -226,6 +226,14 @@ def test_the_sampler_is_a_program_that_needs_no_torch(exported, tmp_path):
         assert np.abs(of_its_own - one.drawn(one.ours, **others).numpy()).max() > ROUNDING
 
 
+def test_guidance_that_would_guide_no_step_is_refused(exported, tmp_path):
+    one = exported("image")
+    for words, is_refused in ((["--guidance", 1.5], True), (["--guidance", 0], False), ([], False)):
+        done = run(one, "--classes", 1, "--steps", 1, *words, "--out", tmp_path / "drawn.npy")
+        assert ("guidance is for sigma 0.3 to 3, where none of 1 steps begins" in done.stderr) == is_refused
+        assert done.returncode == 2 * is_refused, done.stderr
+
+
 def test_its_command_line_takes_frames_captions_and_names(exported, tmp_path, monkeypatch):
     import PIL.Image
 

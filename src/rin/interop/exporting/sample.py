@@ -38,11 +38,23 @@ def gamma_of(t: Any, schedule: str) -> Any:
     return np.clip((curve[:-2] - curve[-1]) / (curve[-2] - curve[-1]), 1e-9, 1)
 
 
+def gammas_of(num_steps: int, schedule: str) -> Any:
+    """Gamma where each step begins, and where the last one ends."""
+    return gamma_of((1 - np.arange(num_steps + 1) / num_steps).astype(np.float32), schedule)
+
+
+def guided_steps(gammas: Any, interval: Any) -> Any:
+    """Whether each step begins at a noise level sigma that guidance is for, which is all of them without interval."""
+    low, high = interval or (-1, np.inf)
+    sigmas = np.sqrt(1 - gammas[:-1]) / np.sqrt(gammas[:-1])
+    return (low < sigmas) & (sigmas <= high)
+
+
 def draw(network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_steps: int, guidance: float = 0) -> Any:
     """Samples in [-1, 1] out of noise x. The condition, and what says nothing, are inputs of the network by name."""
-    gammas = gamma_of((1 - np.arange(num_steps + 1) / num_steps).astype(np.float32), config["schedule"])
+    gammas = gammas_of(num_steps, config["schedule"])
     half_log_snr = np.log(gammas[:-1] / (1.0 - gammas[:-1].astype(float))) / 2
-    interval = config["guidance_interval"]  # of the noise level sigma where a step begins
+    is_guided = guided_steps(gammas, config["guidance_interval"])
     latents = latents_without = np.zeros((len(x), *config["latents"]), np.float32)
     x_0, scale = x, np.float32(config["input_scale"])
     for step, (gamma, gamma_next) in enumerate(pairwise(gammas)):
@@ -50,8 +62,7 @@ def draw(network: Any, config: Any, x: Any, condition: Any, nothing: Any, num_st
         deviation = x.std(axis=tuple(range(1, x.ndim)), keepdims=True) if config["normalise_input"] else 1
         inputs = {"x": x / deviation, "gamma": np.full(len(x), gamma), "latents_prev": latents}
         prediction, latents = network.run(None, inputs | condition)
-        is_inside = interval is None or interval[0] < noise / signal <= interval[1]
-        if guidance and is_inside:  # away from what it predicts without the condition
+        if guidance and is_guided[step]:  # away from what it predicts without the condition
             if config["guidance_latents"] == "own":
                 inputs["latents_prev"] = latents_without
             without, latents_without = network.run(None, inputs | nothing)
@@ -119,6 +130,9 @@ def main() -> None:
         guidance = config["guidance"] if chosen.classes or text else 0.0
     if nothing and not config["label_drop_rate"] and (guidance or not (chosen.classes or text)):
         parser.error("this model was always given a class or a caption in training: give one, and leave out guidance")
+    interval = config["guidance_interval"]
+    if chosen.guidance and not guided_steps(gammas_of(steps, config["schedule"]), interval).any():
+        parser.error(f"guidance is for sigma {interval[0]:g} to {interval[1]:g}, where none of {steps} steps begins")
     if bool(chosen.context) != bool(config["context"]):
         parser.error(f"what this model is given to go on from: {config['context'] or 'nothing'}; --context has it")
     if config["context"]:
