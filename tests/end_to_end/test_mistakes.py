@@ -164,8 +164,8 @@ def test_a_path_that_cannot_be(tmp_path, options, words):
     ("options", "words"),
     [
         (["--num", "ten"], "--num: no whole number: 'ten'; "),
-        (["--guidance-interval", "3"], "--guidance-interval: no two numbers: '3'; "),
-        (["--guidance-interval", "a", "3"], "--guidance-interval: no two numbers: 'a', '3'; "),
+        (["--guidance-interval", "3"], "--guidance-interval: two numbers are needed, not '3'; "),
+        (["--guidance-interval", "a", "3"], "--guidance-interval: two numbers are needed, not 'a', '3'; "),
         (["--guidance", "high"], "--guidance: no number: 'high'; "),
         (["--seed", "2.5"], "--seed: no whole number: '2.5'; "),
         (["--sampler", "dpm"], "one of ('ddim', 'ddpm', 'ddpm-small', 'dpmpp-2m', 'heun'); "),

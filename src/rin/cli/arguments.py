@@ -123,7 +123,7 @@ _REFUSALS = (
         r"no type matching (?:\{None\}\|)?\{?(.*?)\}? could be instantiated from \[(.*?)\]\. Got errors: .*",
         r"\2 is no \1",
     ),
-    (r"(?<=: )(.+) is no FLOAT FLOAT", r"no two numbers: \1"),
+    (r"(?<=: )(.+) is no FLOAT FLOAT", r"two numbers are needed, not \1"),
     (r"(\S+) is no FLOAT", r"no number: \1"),
     (r"(\S+) is no INT", r"no whole number: \1"),
     (r"invalid literal for int\(\) with base 10: ", "no whole number: "),
