@@ -145,13 +145,14 @@ def read_experiment(folder: Path) -> ExperimentConfig | None:
     return from_dict(ExperimentConfig, experiment, folder / CONFIG)
 
 
-def read_model_config(folder: Path) -> RINConfig:
-    """The network's configuration of a run or a saved model.
+def read_model_config(folder: Path) -> tuple[RINConfig, DiffusionConfig]:
+    """The network's and the diffusion's configuration of a run or a saved model.
 
     Raises:
         RinError: the folder is neither, or its configuration is damaged or of a newer format.
     """
-    return from_dict(RINConfig, read_config(folder)["model"])
+    stored = read_config(folder)
+    return from_dict(RINConfig, stored["model"]), from_dict(DiffusionConfig, stored["diffusion"], folder / CONFIG)
 
 
 _NOT_EXPERIMENT = ("format_version", "class_names", "data_identity", NETWORK, VALUES)

@@ -123,6 +123,14 @@ def test_info_tells_the_cost_of_presets_and_runs(run):
     assert "parameters" in rin("info", run).stdout
 
 
+def test_info_tells_how_samples_are_drawn(run):
+    """By a model's own guidance too, of a name that is a preset's and of a model that comes along."""
+    own = r"samples +dpmpp-2m in 20 steps, guidance 4 at noise levels sigma 0.2 to 2\n"
+    assert re.search(own, rin("info", "cifar10-small").stdout)
+    assert re.search(r"samples +ddpm in 1000 steps\n", rin("info", "cifar10").stdout)
+    assert re.search(r"samples +\S+ in \d+ steps\n", rin("info", run).stdout)
+
+
 def test_help_and_version():
     assert "rin train" in rin("--help").stdout
     for command in (["train", "digits"], ["sample"], ["info"]):

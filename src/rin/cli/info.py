@@ -12,8 +12,9 @@ from rin.core.kind import is_set, is_video
 from rin.costs.memory import RESERVE, Plan, held, needed, passing, plan, ways
 from rin.costs.operations import ASSUMED_SHARE_OF_PEAK, Cost, cost, gpu_hours, peak_operations, update_operations
 from rin.data.config import BUILT_IN
+from rin.diffusion import DiffusionConfig
 from rin.experiment import ExperimentConfig
-from rin.model_files import read_model_config
+from rin.model_files import models_that_come_along, read_model_config
 from rin.nn import RINConfig
 from rin.presets import preset, preset_names, preset_source
 
@@ -48,14 +49,14 @@ def info(arguments: list[str]) -> None:
         _print_table() if chosen.gpus is None else _print_training_table(chosen.gpus, chosen.memory)
     elif chosen.what in preset_names():
         training = {} if chosen.gpus is None else _training_figures(chosen.what, chosen.gpus, chosen.memory)
-        _print_model(preset(chosen.what).model)
+        _print_model(preset(chosen.what).model, _drawn_by(chosen.what))
         if chosen.gpus is not None:
             _print_training(training, chosen.gpus, chosen.memory)
         print(f"\n{preset_source(chosen.what)}")
     elif Path(chosen.what).is_dir():
         if chosen.gpus is not None:
             raise RinError(f"{chosen.what} is a folder: --gpus goes with a preset, or alone")
-        _print_model(read_model_config(Path(chosen.what)))
+        _print_model(*read_model_config(Path(chosen.what)))
     else:
         raise _neither(chosen.what)
 
@@ -77,9 +78,24 @@ def _neither(what: str) -> RinError:
     raise AssertionError(what)
 
 
-def _print_model(config: RINConfig) -> None:
-    for name, value in _figures(config, cost(config)).items():
+def _drawn_by(name: str) -> DiffusionConfig:
+    """How samples are drawn by that name: a model's that comes along where there is one, or a preset's."""
+    along = models_that_come_along()
+    return read_model_config(along[name])[1] if name in along else preset(name).diffusion
+
+
+def _print_model(config: RINConfig, diffusion: DiffusionConfig) -> None:
+    for name, value in (_figures(config, cost(config)) | {"samples": _sampling(diffusion)}).items():
         print(f"{name:<24} {value}")
+
+
+def _sampling(diffusion: DiffusionConfig) -> str:
+    """How they are drawn where nothing else is asked for."""
+    guidance = f", guidance {diffusion.guidance:g}" if diffusion.guidance else ""
+    if guidance and diffusion.guidance_interval is not None:
+        low, high = diffusion.guidance_interval
+        guidance += f" at noise levels sigma {low:g} to {high:g}"
+    return f"{diffusion.sampler} in {diffusion.num_steps} steps{guidance}"
 
 
 def _figures(config: RINConfig, price: Cost) -> dict[str, str]:
