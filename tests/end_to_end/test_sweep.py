@@ -13,7 +13,7 @@ from rin.cli import main
 from rin.costs.operations import cost
 from rin.diffusion.samplers import EVERYWHERE, evaluations
 from rin.evaluation.images import sampling_protocol
-from rin.evaluation.sweeping import Way, best_within, measured_rows, ways
+from rin.evaluation.sweeping import Sweep, Way, best_within, measured_rows, own_way, ways
 from rin.model_files import weights_digest
 from rin.sharing.measured import what_was_measured
 from tests.end_to_end.commands import TINY, assert_one_line, rin
@@ -187,6 +187,19 @@ def test_a_budget_names_strengths_of_guidance_that_it_would_take(elastic, tmp_pa
     trained.diffusion = Diffusion(replace(trained.diffusion.config, guidance_latents="own"))
     with pytest.raises(RinError, match=r"there are none \(measured: --guidance 3\); measure more"):
         best_within(file, trained, 0.5, 0.0)
+
+
+def test_a_budget_is_a_share_of_what_the_model_costs_as_it_is_guided_itself(elastic, tmp_path):
+    trained, file = rin_load(elastic), tmp_path / "sweep.jsonl"
+    own = replace(trained.diffusion.config, label_drop_rate=0.1, guidance=1.0, guidance_interval=(0.5, 1.5))
+    trained.diffusion = Diffusion(own)
+    way = own_way(trained, 1.0, own.guidance_interval)
+    assert way.operations(trained.config) < own_way(trained, 1.0).operations(trained.config)
+    samples = {"num": 12, "weights_sha256": weights_digest(trained.model), "guidance_latents": own.guidance_latents}
+    Sweep(file).add(way, trained.config, {"samples": samples}, {"frechet_distance": 1.0})
+    assert best_within(file, trained, 1.0, None) == way
+    with pytest.raises(RinError, match="the cheapest takes 1;"):
+        best_within(file, trained, 0.99, None)
 
 
 @pytest.mark.parametrize(

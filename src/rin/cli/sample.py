@@ -62,8 +62,8 @@ class SampleArguments:
     """A caption of what to draw, for models that have learned from captions."""
 
     budget: float | None = None
-    """Share of the operations of the model's own steps with all its latents, guided, if at all, at all noise levels, as
-    in 0.4: draws in the best way within it that rin sweep has measured of this model, and says which."""
+    """Share of the operations that samples take without this option, as in 0.5: draws in the best way within it that
+    rin sweep has measured of this model, and says which."""
 
     num: int | None = None
     """How many, spread evenly over the classes; if absent 64 pictures or 8 clips, or one from each of --condition."""

@@ -182,14 +182,13 @@ CHOSEN = ("sampler", "num_steps", "schedule", "guidance_interval", "num_latents"
 
 
 def best_within(path: Path, trained: TrainedModel, budget: float, guidance: float | None) -> Way:
-    """The measured way of the least Frechet distance within a share of the operations of the model's own steps.
+    """The measured way of the least Frechet distance within a share of the operations of the model's own way.
 
     Of the ways that were measured of these weights, those on the most samples are compared.
 
     Args:
         path: the file of a sweep.
-        trained: the model; its own sampler and steps, with all its latents and guided at all noise levels, make the
-            whole.
+        trained: the model; its own sampler, steps and interval of guidance, with all its latents, make the whole.
         budget: the share, above 0.
         guidance: of the ways to choose from, and of the whole; the model's own if None.
 
@@ -200,7 +199,7 @@ def best_within(path: Path, trained: TrainedModel, budget: float, guidance: floa
         raise RinError(f"--budget {budget:g}: take a share of the operations, as in 0.4")
     if guidance is None:
         guidance = trained.diffusion.config.guidance
-    whole = own_way(trained, guidance).operations(trained.config)
+    whole = own_way(trained, guidance, trained.diffusion.config.guidance_interval).operations(trained.config)
     rows = measured_rows(path, trained, guidance)
     shares = [(row.get("operations", math.inf) / whole, row) for row in rows]
     fitting = [row for share, row in shares if share <= budget]
