@@ -73,7 +73,8 @@ def passes_of_steps(
     guidance, interval = guidance_of(config, options, condition is not None and condition.is_labelled)
     is_asked_for = options.get("guidance") is not None or options.get("guidance_interval") is not None
     if guidance and is_asked_for:  # what is the model's own may miss the steps of an edit
-        check_some_step_is_guided(levels, interval)
+        whose = "the model's own " if options.get("guidance_interval") is None else ""
+        check_some_step_is_guided(levels, interval, f"{whose}guidance_interval")
     guidances = guidance_of_steps(levels, guidance, interval)
     num_guide_latents = options.get("num_guide_latents")
     return [

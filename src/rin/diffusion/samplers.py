@@ -215,8 +215,10 @@ def is_everywhere(interval: Sequence[float]) -> bool:
     return tuple(interval) == EVERYWHERE
 
 
-def check_some_step_is_guided(levels: Float[Tensor, "num_steps 3"], interval: tuple[float, float] | None) -> None:
-    """Refuses an interval of guidance that would guide nothing.
+def check_some_step_is_guided(
+    levels: Float[Tensor, "num_steps 3"], interval: tuple[float, float] | None, name: str = "guidance_interval"
+) -> None:
+    """Refuses an interval of guidance, called by its name, that would guide nothing.
 
     Raises:
         RinError: no step begins in it.
@@ -227,7 +229,7 @@ def check_some_step_is_guided(levels: Float[Tensor, "num_steps 3"], interval: tu
     below, above = [sigma for sigma in sigmas if sigma <= low], [sigma for sigma in sigmas if sigma > high]
     nearest = [f"{sigma:.3g}" for sigma in (*below[:1], *above[-1:])]
     raise RinError(
-        f"guidance_interval {low:g} to {high:g} would guide none of the {len(sigmas)} steps: the nearest "
+        f"{name} {low:g} to {high:g} would guide none of the {len(sigmas)} steps: the nearest "
         f"begin{'s' * (len(nearest) == 1)} at sigma {' and '.join(nearest)}"
     )
 

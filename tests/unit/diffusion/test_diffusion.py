@@ -691,8 +691,11 @@ def test_what_nobody_asks_for_is_guided_as_the_model_has_it(options, expected):
     [
         ({"guidance": 0.0, "guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing without guidance"),
         ({"condition": None, "guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing without guidance"),
-        ({"guidance_interval": (5.0, 6.0)}, "would guide none of the 4 steps"),
-        ({"guidance": 1.0, "given": Given(t=0.3, x_0=torch.zeros(2, 1, 2, 2))}, "0.8 to 1.5 would guide none of the 4"),
+        ({"guidance_interval": (5.0, 6.0)}, "^guidance_interval 5 to 6 would guide none of the 4 steps"),
+        (
+            {"guidance": 1.0, "given": Given(t=0.3, x_0=torch.zeros(2, 1, 2, 2))},
+            "^the model's own guidance_interval 0.8",
+        ),
     ],
     ids=repr,
 )
