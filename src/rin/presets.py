@@ -115,7 +115,7 @@ def captions() -> ExperimentConfig:
     """
     return ExperimentConfig(
         model=RINConfig(
-            shape=(3, 24, 24), patch_size=3, caption_length=48, num_latents=64, latent_dim=96, interface_dim=64,
+            shape=(3, 24, 24), patch_size=2, caption_length=48, num_latents=64, latent_dim=96, interface_dim=64,
             compute_depth=(3, 1, 1), num_heads=4, num_read_write_heads=4, latent_mlp_ratio=2, interface_mlp_ratio=2,
             position_deviation=1.0, mixing_size=5,
         ),
