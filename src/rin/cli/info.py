@@ -79,7 +79,7 @@ def _neither(what: str) -> RinError:
 
 
 def _drawn_by(name: str) -> DiffusionConfig:
-    """How samples are drawn by that name: a model's that comes along where there is one, or a preset's."""
+    """The diffusion of the model that comes along by a preset's name, for it may be guided; else the preset's."""
     along = models_that_come_along()
     return read_model_config(along[name])[1] if name in along else preset(name).diffusion
 
@@ -91,10 +91,9 @@ def _print_model(config: RINConfig, diffusion: DiffusionConfig) -> None:
 
 def _sampling(diffusion: DiffusionConfig) -> str:
     """How they are drawn where nothing else is asked for."""
-    guidance = f", guidance {diffusion.guidance:g}" if diffusion.guidance else ""
-    if guidance and diffusion.guidance_interval is not None:
-        low, high = diffusion.guidance_interval
-        guidance += f" at noise levels sigma {low:g} to {high:g}"
+    levels = diffusion.guidance_interval
+    interval = "" if levels is None else " at noise levels sigma {:g} to {:g}".format(*levels)
+    guidance = f", guidance {diffusion.guidance:g}{interval}" if diffusion.guidance else ""
     return f"{diffusion.sampler} in {diffusion.num_steps} steps{guidance}"
 
 

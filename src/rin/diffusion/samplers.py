@@ -218,7 +218,12 @@ def is_everywhere(interval: Sequence[float]) -> bool:
 def check_some_step_is_guided(
     levels: Float[Tensor, "num_steps 3"], interval: tuple[float, float] | None, name: str = "guidance_interval"
 ) -> None:
-    """Refuses an interval of guidance, called by its name, that would guide nothing.
+    """Refuses an interval of guidance that would guide nothing.
+
+    Args:
+        levels: of each step, see `noise_levels`.
+        interval: noise levels sigma that guidance is for; None is all.
+        name: what the refusal calls the interval.
 
     Raises:
         RinError: no step begins in it.

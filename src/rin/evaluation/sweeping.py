@@ -197,9 +197,9 @@ def best_within(path: Path, trained: TrainedModel, budget: float, guidance: floa
     """
     if not budget > 0:
         raise RinError(f"--budget {budget:g}: take a share of the operations, as in 0.4")
-    if guidance is None:
-        guidance = trained.diffusion.config.guidance
-    whole = own_way(trained, guidance, trained.diffusion.config.guidance_interval).operations(trained.config)
+    own = trained.diffusion.config
+    guidance = own.guidance if guidance is None else guidance
+    whole = own_way(trained, guidance, own.guidance_interval).operations(trained.config)
     rows = measured_rows(path, trained, guidance)
     shares = [(row.get("operations", math.inf) / whole, row) for row in rows]
     fitting = [row for share, row in shares if share <= budget]
