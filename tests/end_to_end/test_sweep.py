@@ -79,7 +79,7 @@ def test_of_other_numbers_or_weights_nothing_is_known(run, network, tmp_path):  
     [
         (("--guidance-intervals", "3"), "write two numbers, as in 0.3,3, or all"),
         (("--guidance-intervals", "3,1", "--guidances", "1"), "guidance_interval"),
-        (("--guidance-intervals", "all", "20,30", "--guidances", "1"), "would guide none of the"),
+        (("--guidance-intervals", "all", "20,30", "--guidances", "1"), "guides none of the"),
         (("--guidance-intervals", "0.3,3"), "--guidance-intervals does nothing without guidance: give --guidances too"),
         (("--num-guide-latents", "4"), "--num-guide-latents does nothing without guidance"),
         (("--schedules", "cosin"), "did you mean 'cosine'"),

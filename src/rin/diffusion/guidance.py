@@ -8,6 +8,8 @@ from torch import Tensor
 
 from rin.core.compute import autocast_to, device_of
 from rin.core.denoiser import Condition, Denoised, Denoiser, working_with
+from rin.core.errors import RinError
+from rin.core.progress import LOGGER
 from rin.core.shapes import Examples, Latents, PerExample
 from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.consistency import made_consistent
@@ -68,13 +70,18 @@ def passes_of_steps(
     """The passes of each step, by the noise level and the time at which it begins.
 
     Raises:
-        RinError: guidance is asked for, and no step begins in its interval.
+        RinError: guidance is asked for, and no step begins in its interval. Where it is the model's own, a warning is
+            logged.
     """
     guidance, interval = guidance_of(config, options, condition is not None and condition.is_labelled)
     is_asked_for = options.get("guidance") is not None or options.get("guidance_interval") is not None
-    if guidance and is_asked_for:  # what is the model's own may miss the steps of an edit
-        whose = "the model's own " if options.get("guidance_interval") is None else ""
-        check_some_step_is_guided(levels, interval, f"{whose}guidance_interval")
+    whose = "the model's own " if options.get("guidance_interval") is None else ""
+    try:
+        check_some_step_is_guided(levels, interval if guidance else None, f"{whose}guidance_interval")
+    except RinError as error:
+        if is_asked_for:
+            raise
+        LOGGER.warning("not guided: %s", error)  # as an edit that begins below the model's own interval
     guidances = guidance_of_steps(levels, guidance, interval)
     num_guide_latents = options.get("num_guide_latents")
     return [

@@ -234,7 +234,7 @@ def check_some_step_is_guided(
     below, above = [sigma for sigma in sigmas if sigma <= low], [sigma for sigma in sigmas if sigma > high]
     nearest = [f"{sigma:.3g}" for sigma in (*below[:1], *above[-1:])]
     raise RinError(
-        f"{name} {low:g} to {high:g} would guide none of the {len(sigmas)} steps: the nearest "
+        f"{name} {low:g} to {high:g} guides none of the {len(sigmas)} steps: the nearest "
         f"begin{'s' * (len(nearest) == 1)} at sigma {' and '.join(nearest)}"
     )
 

@@ -687,11 +687,31 @@ def test_what_nobody_asks_for_is_guided_as_the_model_has_it(options, expected):
 
 
 @pytest.mark.parametrize(
+    ("options", "is_warned_of"),
+    [
+        ({}, False),
+        ({"num_steps": 1}, True),
+        ({"given": Given(t=0.3, x_0=torch.zeros(2, 1, 2, 2))}, True),
+        ({"condition": None, "num_steps": 1}, False),
+        ({"guidance": 0.0, "num_steps": 1}, False),
+    ],
+    ids=repr,
+)
+def test_a_model_whose_own_guidance_guides_no_step_says_so(options, is_warned_of, caplog):
+    guided_steps(**options)
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == is_warned_of
+    assert all(
+        line.startswith("not guided: the model's own guidance_interval 0.8 to 1.5 guides none") for line in warned
+    )
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"guidance": 0.0, "guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing without guidance"),
         ({"condition": None, "guidance_interval": (0.5, 2.0)}, "guidance_interval does nothing without guidance"),
-        ({"guidance_interval": (5.0, 6.0)}, "^guidance_interval 5 to 6 would guide none of the 4 steps"),
+        ({"guidance_interval": (5.0, 6.0)}, "^guidance_interval 5 to 6 guides none of the 4 steps"),
         (
             {"guidance": 1.0, "given": Given(t=0.3, x_0=torch.zeros(2, 1, 2, 2))},
             "^the model's own guidance_interval 0.8",

@@ -155,7 +155,7 @@ def test_an_interval_in_which_no_step_begins_is_refused(interval, nearest):
     diffusion = Diffusion(DiffusionConfig(num_steps=20, label_drop_rate=0.1))
     options = {"condition": Condition(labels=torch.zeros(1, dtype=torch.int64)), "guidance_interval": interval}
     model = Answering()
-    with pytest.raises(RinError, match=f"would guide none of the 20 steps: the nearest {re.escape(nearest)}"):
+    with pytest.raises(RinError, match=f"guides none of the 20 steps: the nearest {re.escape(nearest)}"):
         diffusion.sample(model, (1, 1, 2, 2), **options, guidance=1.0)
     assert not model.calls
 
