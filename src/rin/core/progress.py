@@ -1,5 +1,6 @@
 """Progress of long work: a bar with rate and time left, on a terminal only."""
 
+import functools
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,13 @@ LOGGER = logging.getLogger("rin")
 """What a run says while it goes, a line at a time; the command line shows it on standard error."""
 
 LOGGER.addFilter(_Printable())
+
+
+@functools.cache
+def warn_once(line: str) -> None:
+    """A warning that is not said again in this process, as of each of many batches."""
+    LOGGER.warning("%s", line)
+
 
 Unit = TypeVar("Unit")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from rin.core.compute import autocast_to, device_of
 from rin.core.denoiser import Condition, Denoised, Denoiser, working_with
 from rin.core.errors import RinError
-from rin.core.progress import LOGGER
+from rin.core.progress import warn_once
 from rin.core.shapes import Examples, Latents, PerExample
 from rin.diffusion.config import DiffusionConfig
 from rin.diffusion.consistency import made_consistent
@@ -71,7 +71,7 @@ def passes_of_steps(
 
     Raises:
         RinError: guidance is asked for, and no step begins in its interval. Where it is the model's own, a warning is
-            logged.
+            logged, once.
     """
     guidance, interval = guidance_of(config, options, condition is not None and condition.is_labelled)
     is_asked_for = options.get("guidance") is not None or options.get("guidance_interval") is not None
@@ -81,7 +81,7 @@ def passes_of_steps(
     except RinError as error:
         if is_asked_for:
             raise
-        LOGGER.warning("not guided: %s", error)  # as an edit that begins below the model's own interval
+        warn_once(f"not guided: {error}")  # as an edit that begins below the model's own interval
     guidances = guidance_of_steps(levels, guidance, interval)
     num_guide_latents = options.get("num_guide_latents")
     return [

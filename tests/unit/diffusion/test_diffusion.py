@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rin import Condition, Diffusion, DiffusionConfig, RinError
+from rin.core.progress import warn_once
 from rin.core.seeds import Chance, Purpose
 from rin.diffusion import parse_schedule
 from rin.diffusion.given import Given
@@ -697,8 +698,10 @@ def test_what_nobody_asks_for_is_guided_as_the_model_has_it(options, expected):
     ],
     ids=repr,
 )
-def test_a_model_whose_own_guidance_guides_no_step_says_so(options, is_warned_of, caplog):
-    guided_steps(**options)
+def test_a_model_whose_own_guidance_guides_no_step_says_so_once(options, is_warned_of, caplog):
+    warn_once.cache_clear()
+    for _ in range(2):
+        guided_steps(**options)
     warned = [record.getMessage() for record in caplog.records]
     assert len(warned) == is_warned_of
     assert all(

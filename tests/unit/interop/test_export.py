@@ -231,6 +231,7 @@ def test_guidance_that_would_guide_no_step_is_refused(exported, tmp_path):
     for words, is_refused in ((["--guidance", 1.5], True), (["--guidance", 0], False), ([], False)):
         done = run(one, "--classes", 1, "--steps", 1, *words, "--out", tmp_path / "drawn.npy")
         assert ("guidance is for sigma 0.3 to 3, where none of 1 steps begins" in done.stderr) == is_refused
+        assert ("not guided: the model's own guidance is at sigma 0.3 to 3;" in done.stderr) == (not words)
         assert done.returncode == 2 * is_refused, done.stderr
 
 

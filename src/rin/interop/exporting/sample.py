@@ -10,6 +10,7 @@ The latents that it ends one step with are those that it starts the next one fro
 
 import argparse
 import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,13 @@ def main() -> None:
     if nothing and not config["label_drop_rate"] and (guidance or not (chosen.classes or text)):
         parser.error("this model was always given a class or a caption in training: give one, and leave out guidance")
     interval = config["guidance_interval"]
-    if chosen.guidance and not guided_steps(gammas_of(steps, config["schedule"]), interval).any():
-        parser.error(f"guidance is for sigma {interval[0]:g} to {interval[1]:g}, where none of {steps} steps begins")
+    if guidance and not guided_steps(gammas_of(steps, config["schedule"]), interval).any():
+        levels = f"sigma {interval[0]:g} to {interval[1]:g}"
+        if chosen.guidance:
+            parser.error(f"guidance is for {levels}, where none of {steps} steps begins")
+        print(
+            f"not guided: the model's own guidance is at {levels}; none of {steps} steps begins there", file=sys.stderr
+        )
     if bool(chosen.context) != bool(config["context"]):
         parser.error(f"what this model is given to go on from: {config['context'] or 'nothing'}; --context has it")
     if config["context"]:
